@@ -1,0 +1,1 @@
+//! Addresses that can only be made valid.

@@ -1,0 +1,11 @@
+//! Brevo.
+use std::sync::Arc;
+use super::{AccountError, Ingredients, Provider};
+/// Placeholder.
+/// # Errors
+/// Always.
+pub fn build_email(_: Ingredients) -> Result<Arc<dyn Provider>, AccountError> { Err(AccountError::Setting(String::new())) }
+/// Placeholder.
+/// # Errors
+/// Always.
+pub fn build_sms(_: Ingredients) -> Result<Arc<dyn Provider>, AccountError> { Err(AccountError::Setting(String::new())) }

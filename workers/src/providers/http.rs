@@ -1,0 +1,1 @@
+//! The HTTP mechanism the providers share.

@@ -1,0 +1,1 @@
+//! Text messages: how many segments a text takes.
