@@ -5,8 +5,11 @@
 //! [`sandbox`]. It knows no SQL, no broker and no HTTP route; the engine hands those in through the seams.
 
 pub mod clock;
+pub mod delivery;
+pub mod limits;
 pub mod message;
 pub mod providers;
 pub mod sandbox;
+pub mod sealing;
 pub mod sms;
 pub mod template;

@@ -1,1 +1,4 @@
 //! The types of the HTTP API.
+
+pub mod limits;
+pub mod templates;

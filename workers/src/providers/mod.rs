@@ -113,6 +113,12 @@ pub trait Provider: Send + Sync + 'static {
     /// The fixed facts.
     fn contract(&self) -> &Contract;
 
+    /// Whether this recipient may travel in one request with others; one that may not is sent in a request of its own.
+    fn fits_batch(&self, message: &Message, recipient: &Recipient) -> bool {
+        let _ = (message, recipient);
+        true
+    }
+
     /// Makes one request and classifies its answer. Never fails: what goes wrong is a verdict. Exactly one verdict
     /// per recipient, in their order.
     async fn send(&self, request: &Request<'_>) -> Answer;

@@ -1,0 +1,57 @@
+//! Templates: the content of a message before it is filled for a recipient.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Who an e-mail is from, or where replies go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sender {
+    /// The address: `local@domain`.
+    pub address: String,
+    /// Shown beside the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The content of a message: minijinja templates over the recipient's fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "channel", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Content {
+    /// An e-mail; `html`, `text` or both.
+    Email {
+        /// The sender. Fixed: never filled from a recipient's fields.
+        from: Sender,
+        /// Where replies go, when not to `from`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<Sender>,
+        /// One line.
+        subject: String,
+        /// The page; values are escaped for HTML.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        html: Option<String>,
+        /// The plain text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// A text message.
+    Sms {
+        /// At most 11 letters and digits, or at most 15 digits.
+        sender: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// A template: content, and what stands in for fields a recipient lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateSource {
+    /// The content.
+    #[serde(flatten)]
+    pub content: Content,
+    /// By variable: the value used for recipients who have none. A variable with neither fails the recipient.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: BTreeMap<String, String>,
+}

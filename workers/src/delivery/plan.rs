@@ -1,0 +1,109 @@
+//! What a worker knows of a campaign: made once, shared by all its deliveries.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use dispatch_schemas::{
+    ids::{CampaignId, TenantId},
+    states::{Channel, Lane, Purpose},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    limits::Scope,
+    message::Message,
+    providers::{Contract, Provider},
+    sealing::TenantKeys,
+    template::Template,
+};
+
+/// A provider account and the requests it may have open.
+pub struct Account {
+    /// Its name in the settings.
+    pub name: Arc<str>,
+    /// Sends.
+    pub provider: Arc<dyn Provider>,
+    /// One permit per open request.
+    pub requests: Semaphore,
+    /// How many requests may be open.
+    pub requests_open_max: usize,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.name)
+    }
+}
+
+/// Most deliveries in one claim when each travels in a request of its own.
+const SINGLES_PER_CLAIM_MAX: usize = 256;
+
+impl Account {
+    /// An account with `requests_open_max` open requests.
+    #[must_use]
+    pub fn new(name: Arc<str>, provider: Arc<dyn Provider>, requests_open_max: usize) -> Self {
+        Self { name, provider, requests: Semaphore::new(requests_open_max), requests_open_max }
+    }
+
+    /// The fixed facts of its provider.
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        self.provider.contract()
+    }
+
+    /// How many deliveries one claim for this account takes: one request's worth; where a request holds one
+    /// recipient, what its open requests send within a fraction of the send deadline.
+    #[must_use]
+    pub fn claim_size(&self) -> usize {
+        match self.contract().recipients_per_request {
+            1 => (self.requests_open_max * 4).clamp(1, SINGLES_PER_CLAIM_MAX),
+            batch => batch,
+        }
+    }
+}
+
+/// A campaign, ready to be sent.
+pub struct Plan {
+    /// Which.
+    pub campaign: CampaignId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Opens its contacts.
+    pub keys: TenantKeys,
+    /// By which channel.
+    pub channel: Channel,
+    /// Which lane its jobs take.
+    pub lane: Lane,
+    /// What for: decides which gates stop it.
+    pub purpose: Purpose,
+    /// Through which account.
+    pub account: Arc<Account>,
+    /// The fixed part of what is sent.
+    pub message: Message,
+    /// What is filled in per recipient.
+    pub template: Template,
+    /// Whose limits it passes.
+    pub scopes: Vec<Scope>,
+    /// Tries before a delivery that is refused for now fails.
+    pub attempts_max: u8,
+    /// After this moment nothing of it is claimed, milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
+    /// Closed the moment a pause or cancel commits in this process; the ledger decides at the claim anyway.
+    pub open: AtomicBool,
+}
+
+impl Plan {
+    /// Whether the campaign is running, as far as this process has heard.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({})", self.campaign)
+    }
+}

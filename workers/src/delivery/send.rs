@@ -1,0 +1,130 @@
+//! Making the requests of a claimed batch, and what their answers mean for each delivery.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{Counts, Outcome, Plan, Plane, prepare::Prepared, retry_delay};
+use crate::{
+    limits::Pause,
+    providers::{Answer, Class, Request, Signal, Verdict},
+};
+
+/// An account that could not be reached at all is left alone for this long, then tried again.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Makes all requests, as many at once as the account allows, and returns one outcome per delivery.
+pub(super) async fn send(requests: &[Prepared], plan: &Plan, plane: &Plane, send_by: Duration) -> Vec<(i64, Outcome)> {
+    stream::iter(requests)
+        .map(|request| send_one(request, plan, plane, send_by))
+        .buffer_unordered(plan.account.requests_open_max.max(1))
+        .fold(Vec::new(), |mut outcomes, of_one| async move {
+            outcomes.extend(of_one);
+            outcomes
+        })
+        .await
+}
+
+async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Duration) -> Vec<(i64, Outcome)> {
+    let account = &plan.account;
+    // A closed semaphore cannot happen: nobody closes it; without a permit nothing is sent.
+    let slot = account.requests.acquire().await;
+    let may_send = slot.is_ok()
+        && plan.is_open()
+        && plane.clock.monotonic() < send_by
+        && plane.limits.paused(&account.name).is_none();
+    if !may_send {
+        return request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
+    }
+    let began = plane.clock.monotonic();
+    let answer = account
+        .provider
+        .send(&Request {
+            message: &plan.message,
+            recipients: &request.recipients,
+            token: request.token,
+            batch_key: request.batch_key,
+            send_by,
+        })
+        .await;
+    drop(slot);
+    measure(&answer, plan, plane.clock.monotonic().saturating_sub(began));
+    heed(&answer, plan, plane);
+    let now_ms = plane.clock.now_ms();
+    request
+        .members
+        .iter()
+        .zip(answer.verdicts)
+        .map(|((seq, attempt_no), verdict)| (*seq, outcome(verdict, *attempt_no, request, plan, plane, now_ms)))
+        .collect()
+}
+
+/// Lets all workers obey what the answer says about the account.
+fn heed(answer: &Answer, plan: &Plan, plane: &Plane) {
+    let account = &plan.account.name;
+    match &answer.signal {
+        Some(Signal::Wait(wait)) => {
+            plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + *wait));
+        }
+        Some(Signal::Stop(code)) => {
+            tracing::error!(account = %account, %code, "the provider refuses this account; its campaigns pause");
+            plane.limits.pause(account, Pause::Refused(code.clone()));
+        }
+        None => {}
+    }
+    if !answer.verdicts.is_empty() && answer.verdicts.iter().all(|verdict| matches!(verdict, Verdict::NotSent(_))) {
+        plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + UNREACHABLE_PAUSE));
+    }
+}
+
+fn outcome(verdict: Verdict, attempt_no: u8, request: &Prepared, plan: &Plan, plane: &Plane, now_ms: i64) -> Outcome {
+    let backed_off = || now_ms + retry_delay::after_attempt(&plane.timing, attempt_no);
+    match verdict {
+        Verdict::Accepted { provider_id } => Outcome::Accepted { provider_id },
+        Verdict::Duplicate => Outcome::Duplicate,
+        Verdict::Refused(code) => Outcome::Failed(code),
+        Verdict::Deferred(code) if request.recipients.len() > 1 => {
+            // One bad recipient refused the whole request: each goes alone, and the good ones lose nothing by it.
+            Outcome::Retry { at_ms: now_ms, code, counts: Counts::Not, alone: true }
+        }
+        Verdict::Deferred(code) if attempt_no >= plan.attempts_max => Outcome::Failed(code),
+        Verdict::Deferred(code) => {
+            Outcome::Retry { at_ms: backed_off(), code, counts: Counts::AsAttempt, alone: false }
+        }
+        Verdict::Throttled(code) | Verdict::AccountRefused(code) => {
+            Outcome::Retry { at_ms: now_ms, code, counts: Counts::Not, alone: false }
+        }
+        Verdict::NotSent(_) => Outcome::Released { alone: false },
+        Verdict::Unknown(code) => Outcome::Unknown { code, look_at_ms: now_ms + first_look(plan, plane) },
+    }
+}
+
+/// When an unknown outcome is first looked at: soon where asking again is harmless, else when it has settled.
+fn first_look(plan: &Plan, plane: &Plane) -> i64 {
+    let wait = match plan.account.contract().class {
+        Class::KeyWithTtl { .. } => plane.timing.ask_again_ms,
+        _ => plane.timing.settle_ms(),
+    };
+    i64::try_from(wait).unwrap_or(i64::MAX / 2)
+}
+
+fn measure(answer: &Answer, plan: &Plan, took: Duration) {
+    let contract = plan.account.contract();
+    let (provider, channel) = (contract.kind, contract.channel.as_str());
+    metrics::histogram!("dispatch_request_seconds", "provider" => provider, "channel" => channel)
+        .record(took.as_secs_f64());
+    metrics::histogram!("dispatch_request_recipients", "provider" => provider, "channel" => channel)
+        .record(answer.verdicts.len() as f64);
+    let mut counts: Vec<(&'static str, u64)> = Vec::with_capacity(2);
+    for verdict in &answer.verdicts {
+        let label = verdict.label();
+        match counts.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((label, 1)),
+        }
+    }
+    for (verdict, count) in counts {
+        metrics::counter!("dispatch_sends_total", "provider" => provider, "channel" => channel, "verdict" => verdict)
+            .increment(count);
+    }
+}

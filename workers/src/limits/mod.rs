@@ -1,0 +1,334 @@
+//! Limits: how fast a message may be sent.
+//!
+//! A send passes the limits of its provider account, tenant, campaign and recipient domain or country, each with
+//! windows of a second, a minute, an hour and a day. [`Limits::permits`] waits until all of them agree and counts the
+//! permits in all of them at once, so no window is ever passed; governor spreads the permits of a second evenly. A
+//! provider's Retry-After pauses its account for every worker.
+//!
+//! Permits are taken before a claim: whoever waits here holds nothing.
+
+mod window;
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use dispatch_schemas::{
+    api::limits::Windows,
+    ids::{CampaignId, TenantId},
+};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Notify;
+use window::SlidingWindow;
+
+use crate::{clock::Clock, providers::Code};
+
+/// What a limit is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A provider account, by its name in the settings.
+    Account(Arc<str>),
+    /// A tenant.
+    Tenant(TenantId),
+    /// A campaign.
+    Campaign(CampaignId),
+    /// A recipient domain (keyed hash of its name) or country (its two letters as a number).
+    Destination(i64),
+}
+
+impl Scope {
+    /// The bounded word for metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Account(_) => "account",
+            Self::Tenant(_) => "tenant",
+            Self::Campaign(_) => "campaign",
+            Self::Destination(_) => "destination",
+        }
+    }
+}
+
+/// Why an account takes nothing now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pause {
+    /// The provider asked for it; over at this moment of the monotonic clock.
+    Until(Duration),
+    /// The account was refused; over when an operator says so.
+    Refused(Code),
+}
+
+struct Limit {
+    windows: Vec<SlidingWindow>,
+    pace: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+/// Past permits of a scope, for windows that outlive a process: `(age, permits)`.
+pub type Past = Vec<(Duration, u64)>;
+
+/// All limits of this process.
+pub struct Limits {
+    clock: Arc<dyn Clock>,
+    limits: Mutex<HashMap<Scope, Limit>>,
+    pauses: Mutex<HashMap<Arc<str>, Pause>>,
+    changed: Notify,
+}
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limits")
+    }
+}
+
+/// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+impl Limits {
+    /// No limits.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, limits: Mutex::default(), pauses: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Sets the windows of a scope, at once and for everyone. Windows that stay keep what they have counted; new ones
+    /// of a second or a minute start used up, longer ones start with `past`.
+    pub fn set(&self, scope: &Scope, windows: Windows, past: &Past) {
+        let now = self.clock.monotonic();
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if windows.is_unlimited() {
+            limits.remove(scope);
+        } else {
+            let mut old = limits.remove(scope).map(|limit| limit.windows).unwrap_or_default();
+            let windows_now = windows
+                .iter()
+                .map(|(period, most)| match old.iter().position(|window| window.period() == period) {
+                    Some(at) => {
+                        let mut kept = old.swap_remove(at);
+                        kept.set_limit(u64::from(most));
+                        kept
+                    }
+                    None if period <= Duration::from_secs(60) => SlidingWindow::used_up(period, u64::from(most), now),
+                    None => SlidingWindow::restored(period, u64::from(most), now, past),
+                })
+                .collect();
+            let pace = windows.per_second.and_then(NonZeroU32::new).map(|most| {
+                let burst = NonZeroU32::new(most.get() / PACE_STEPS_PER_SECOND).unwrap_or(NonZeroU32::MIN);
+                Arc::new(RateLimiter::direct(Quota::per_second(most).allow_burst(burst)))
+            });
+            limits.insert(scope.clone(), Limit { windows: windows_now, pace });
+        }
+        drop(limits);
+        self.changed.notify_waiters();
+    }
+
+    /// Forgets a scope that has ended.
+    pub fn remove(&self, scope: &Scope) {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+    }
+
+    /// Pauses an account for all workers. A refusal is not shortened by a wait, nor a long wait by a short one.
+    pub fn pause(&self, account: &Arc<str>, pause: Pause) {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let stronger = match (pauses.get(account), &pause) {
+            (Some(Pause::Refused(_)), Pause::Until(_)) => false,
+            (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
+            (None | Some(_), _) => true,
+        };
+        if stronger {
+            pauses.insert(account.clone(), pause);
+        }
+    }
+
+    /// Ends any pause of an account.
+    pub fn resume(&self, account: &str) {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+        self.changed.notify_waiters();
+    }
+
+    /// The pause an account is under now, if any.
+    #[must_use]
+    pub fn paused(&self, account: &str) -> Option<Pause> {
+        let now = self.clock.monotonic();
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        match pauses.get(account) {
+            Some(Pause::Until(until)) if *until <= now => {
+                pauses.remove(account);
+                None
+            }
+            pause => pause.cloned(),
+        }
+    }
+
+    /// Takes permits for up to `wanted` sends that pass all of `scopes`, waiting at most `patience` for the first.
+    ///
+    /// Grants between 1 and `wanted`, counted in every window of every scope at the moment of the answer; 0 when
+    /// `patience` ran out.
+    pub async fn permits(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> usize {
+        let give_up_at = self.clock.monotonic() + patience;
+        let mut wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        loop {
+            let changed = self.changed.notified();
+            wanted = self.pace(scopes, wanted).await;
+            let wait = match self.take(scopes, wanted) {
+                Ok(granted) => {
+                    metrics::counter!("dispatch_permits_granted_total").increment(granted);
+                    return usize::try_from(granted).unwrap_or(usize::MAX);
+                }
+                Err((wait, scope)) => {
+                    metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
+                    wait
+                }
+            };
+            let now = self.clock.monotonic();
+            if now >= give_up_at {
+                return 0;
+            }
+            let wait = wait.min(LOOK_AGAIN).min(give_up_at.saturating_sub(now));
+            metrics::histogram!("dispatch_permit_wait_seconds").record(wait.as_secs_f64());
+            // A changed limit ends the wait early.
+            let _ = tokio::time::timeout(wait, changed).await;
+        }
+    }
+
+    /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
+    pub fn destination_permits(&self, destination: i64, wanted: usize) -> (usize, Duration) {
+        let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);
+        match self.take(&[Scope::Destination(destination)], wanted_now) {
+            Ok(granted) => (usize::try_from(granted).unwrap_or(usize::MAX), Duration::from_secs(1)),
+            Err((wait, scope)) => {
+                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
+                (0, wait)
+            }
+        }
+    }
+
+    /// Whether any destination has a limit: when none has, nobody needs to look a recipient's up.
+    #[must_use]
+    pub fn limits_destinations(&self) -> bool {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.keys().any(|scope| matches!(scope, Scope::Destination(_)))
+    }
+
+    async fn pace(&self, scopes: &[Scope], wanted: u64) -> u64 {
+        let paces: Vec<_> = {
+            let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            scopes.iter().filter_map(|scope| limits.get(scope).and_then(|limit| limit.pace.clone())).collect()
+        };
+        let mut wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        for pace in paces {
+            // `until_n_ready` refuses a number above its burst; ask for less until it takes it.
+            while let Some(permits) = NonZeroU32::new(wanted) {
+                if pace.until_n_ready(permits).await.is_ok() {
+                    break;
+                }
+                wanted = wanted.div_ceil(2).min(wanted - 1).max(1);
+            }
+        }
+        u64::from(wanted)
+    }
+
+    fn take(&self, scopes: &[Scope], wanted: u64) -> Result<u64, (Duration, &'static str)> {
+        let now = self.clock.monotonic();
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut granted = wanted;
+        let mut wait: Option<(Duration, &'static str)> = None;
+        for scope in scopes {
+            let Some(limit) = limits.get_mut(scope) else { continue };
+            for window in &mut limit.windows {
+                granted = granted.min(window.available(now));
+                let this = window.wait(now);
+                if this > wait.map_or(Duration::ZERO, |(longest, _)| longest) {
+                    wait = Some((this, scope.label()));
+                }
+            }
+        }
+        if granted == 0 {
+            return Err(wait.unwrap_or((LOOK_AGAIN, "none")));
+        }
+        for scope in scopes {
+            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
+                window.take(granted);
+            }
+        }
+        Ok(granted)
+    }
+}
+
+/// Into how many even steps governor spreads the permits of a second.
+const PACE_STEPS_PER_SECOND: u32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn limits() -> Limits {
+        Limits::new(Arc::new(SystemClock::new()))
+    }
+
+    fn per_second(most: u32) -> Windows {
+        Windows { per_second: Some(most), ..Windows::default() }
+    }
+
+    #[tokio::test]
+    async fn without_limits_all_that_is_wanted_is_granted() {
+        let scopes = [Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1))];
+        assert_eq!(limits().permits(&scopes, 1_000, Duration::ZERO).await, 1_000);
+    }
+
+    #[tokio::test]
+    async fn the_narrowest_scope_decides() {
+        let limits = limits();
+        let (tenant, campaign) = (Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1)));
+        limits.set(&tenant, Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
+        limits.set(&campaign, Windows { per_day: Some(20), ..Windows::default() }, &Past::new());
+        assert_eq!(limits.permits(&[tenant.clone(), campaign.clone()], 30, Duration::ZERO).await, 20);
+        assert_eq!(limits.permits(&[tenant.clone(), campaign], 30, Duration::ZERO).await, 0);
+        assert_eq!(limits.permits(&[tenant], 100, Duration::ZERO).await, 30, "a denial takes nothing from the others");
+    }
+
+    #[tokio::test]
+    async fn a_limit_raised_while_someone_waits_lets_them_go() {
+        let limits = Arc::new(limits());
+        let scope = Scope::Tenant(TenantId(1));
+        limits.set(&scope, Windows { per_day: Some(0), ..Windows::default() }, &Past::new());
+        let waiting = tokio::spawn({
+            let (limits, scope) = (limits.clone(), scope.clone());
+            async move { limits.permits(&[scope], 5, Duration::from_secs(60)).await }
+        });
+        limits.set(&scope, Windows { per_day: Some(5), ..Windows::default() }, &Past::new());
+        assert_eq!(waiting.await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_per_second_limit_is_paced_and_never_passed() {
+        let limits = limits();
+        let scope = [Scope::Account("main".into())];
+        limits.set(&scope[0], per_second(200), &Past::new());
+        let clock = SystemClock::new();
+        let mut granted: Vec<(Duration, usize)> = Vec::new();
+        while granted.iter().map(|(_, n)| n).sum::<usize>() < 300 {
+            let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await;
+            granted.push((clock.monotonic(), permits));
+        }
+        for (start, _) in &granted {
+            let window = *start..*start + Duration::from_millis(990);
+            let inside: usize = granted.iter().filter(|(at, _)| window.contains(at)).map(|(_, n)| n).sum();
+            assert!(inside <= 200, "{inside} in a second");
+        }
+    }
+
+    #[test]
+    fn a_refused_account_stays_refused_until_resumed() {
+        let limits = limits();
+        let account: Arc<str> = "main".into();
+        limits.pause(&account, Pause::Refused(Code::known("http_401")));
+        limits.pause(&account, Pause::Until(Duration::from_secs(3_600)));
+        assert_eq!(limits.paused("main"), Some(Pause::Refused(Code::known("http_401"))));
+        limits.resume("main");
+        assert_eq!(limits.paused("main"), None);
+    }
+}
