@@ -1,1 +1,3 @@
-//! x
+//! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
+
+pub mod ledger;

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::time::Moment;
+use crate::ids::TemplateId;
+
 /// Who an e-mail is from, or where replies go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,4 +57,26 @@ pub struct TemplateSource {
     /// By variable: the value used for recipients who have none. A variable with neither fails the recipient.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub defaults: BTreeMap<String, String>,
+}
+
+/// A template to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewTemplate {
+    /// A name for people, 1 to 200 characters, unique for the tenant.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub source: TemplateSource,
+}
+
+/// A stored template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoredTemplate {
+    /// Its id.
+    pub id: TemplateId,
+    /// Its name and what it is.
+    #[serde(flatten)]
+    pub template: NewTemplate,
+    /// When it was stored.
+    pub created_at: Moment,
 }

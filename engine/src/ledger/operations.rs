@@ -1,0 +1,178 @@
+//! What the API and the import may do.
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    api::{
+        campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
+        contacts::{Erased, GatesClosed, Suppression},
+        keys::{ApiKey, Permission, Tenant},
+        limits::Windows,
+        lists::{Import as ImportStatus, ImportTotals, List, NewList, NewSource, Source},
+        messages::MessageStatus,
+        templates::{NewTemplate, StoredTemplate, TemplateSource},
+    },
+    ids::{CampaignId, ContactId, ImportId, KeyId, ListId, SourceId, TemplateId, TenantId},
+    states::{Channel, Purpose, StopReason},
+};
+use dispatch_workers::sealing::{AddressHash, TenantKeys};
+
+use super::{
+    Result,
+    records::{NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey},
+};
+
+/// The operations of the API and the import. Each is one transaction, durable when it returns. An operation that
+/// takes a tenant sees that tenant's things only; another's are [`NotFound`](super::LedgerError::NotFound).
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Answers when it can read and write.
+    async fn check(&self) -> Result<()>;
+
+    // Tenants and keys.
+
+    /// Makes a tenant, or returns the one of this name.
+    async fn tenant(&self, name: &str) -> Result<Tenant>;
+    /// The tenant of this name, if there is one.
+    async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>>;
+    /// The keys a tenant's data is sealed with.
+    async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys>;
+    /// A tenant's limits.
+    async fn tenant_limits(&self, tenant: TenantId) -> Result<Windows>;
+    /// Sets a tenant's limits.
+    async fn set_tenant_limits(&self, tenant: TenantId, limits: Windows) -> Result<()>;
+    /// Stores an API key.
+    async fn create_key(
+        &self,
+        id: KeyId,
+        tenant: TenantId,
+        label: &str,
+        permissions: &[Permission],
+        secret_hash: [u8; 32],
+        expires_at_ms: i64,
+    ) -> Result<ApiKey>;
+    /// The key of this id, revoked and expired ones too.
+    async fn find_key(&self, id: KeyId) -> Result<Option<StoredKey>>;
+    /// All keys, or one tenant's.
+    async fn keys(&self, tenant: Option<TenantId>) -> Result<Vec<ApiKey>>;
+    /// Takes a key out of use.
+    async fn revoke_key(&self, id: KeyId) -> Result<ApiKey>;
+
+    // Sources, lists, imports.
+
+    /// Stores a source.
+    async fn create_source(&self, tenant: TenantId, new: &NewSource, once: Option<&Once>)
+    -> Result<Replayable<Source>>;
+    /// A tenant's sources, newest first, at most 1,000.
+    async fn sources(&self, tenant: TenantId) -> Result<Vec<Source>>;
+    /// Makes a list.
+    async fn create_list(&self, tenant: TenantId, new: &NewList, once: Option<&Once>) -> Result<Replayable<List>>;
+    /// A tenant's lists, by name, at most 1,000.
+    async fn lists(&self, tenant: TenantId) -> Result<Vec<List>>;
+    /// One list.
+    async fn list(&self, tenant: TenantId, list: ListId) -> Result<List>;
+    /// Begins an upload; one at a time per list.
+    async fn begin_import(&self, tenant: TenantId, list: ListId) -> Result<ImportId>;
+    /// Ids for `count` new contacts, never given twice.
+    async fn contact_ids(&self, count: usize) -> Result<ContactId>;
+    /// Stores contacts of an upload. They can be mailed only once it has completed.
+    async fn store_contacts(&self, contacts: &NewContacts) -> Result<StoreCounts>;
+    /// Writes an upload's progress down.
+    async fn note_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()>;
+    /// Completes an upload: applies its changes and makes its contacts mailable.
+    async fn complete_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()>;
+    /// Removes an upload whole and says why.
+    async fn roll_back_import(&self, import: ImportId, why: &str) -> Result<()>;
+    /// Rolls back or finishes the uploads that a dead process left. Returns how many.
+    async fn recover_imports(&self) -> Result<u64>;
+    /// One upload.
+    async fn import(&self, tenant: TenantId, import: ImportId) -> Result<ImportStatus>;
+
+    // Gates.
+
+    /// Closes gates. From the commit on nothing is claimed through them; the answer says what was claimed before.
+    async fn close_gates(
+        &self,
+        tenant: TenantId,
+        channel: Channel,
+        addresses: &[AddressHash],
+        reason: StopReason,
+    ) -> Result<GatesClosed>;
+    /// Opens gates that were closed for this reason; those closed for another stay closed. Returns how many.
+    async fn open_gates(&self, tenant: TenantId, addresses: &[AddressHash], reason: StopReason) -> Result<u64>;
+    /// Closed gates after a cursor, by hash.
+    async fn suppressions(
+        &self,
+        tenant: TenantId,
+        after: Option<(AddressHash, StopReason)>,
+        limit: u32,
+    ) -> Result<Vec<Suppression>>;
+    /// Erases the person behind these addresses: closes their gates with `erased`, destroys their keys and removes
+    /// their contacts.
+    async fn erase(&self, tenant: TenantId, addresses: &[(Channel, AddressHash)]) -> Result<Erased>;
+
+    // Templates.
+
+    /// Stores a template.
+    async fn create_template(
+        &self,
+        tenant: TenantId,
+        new: &NewTemplate,
+        once: Option<&Once>,
+    ) -> Result<Replayable<StoredTemplate>>;
+    /// A tenant's templates, by name, at most 1,000.
+    async fn templates(&self, tenant: TenantId) -> Result<Vec<StoredTemplate>>;
+    /// One template.
+    async fn template(&self, tenant: TenantId, template: TemplateId) -> Result<StoredTemplate>;
+
+    // Campaigns.
+
+    /// Makes a campaign in state `draft`. `content` is what it will send, `account` the account that sends it.
+    async fn create_campaign(
+        &self,
+        tenant: TenantId,
+        new: &NewCampaign,
+        content: &TemplateSource,
+        account: &str,
+        once: Option<&Once>,
+    ) -> Result<Replayable<Campaign>>;
+    /// A tenant's campaigns below a cursor, newest first.
+    async fn campaigns(&self, tenant: TenantId, before: Option<i64>, limit: u32) -> Result<Vec<(i64, Campaign)>>;
+    /// One campaign.
+    async fn campaign(&self, tenant: TenantId, campaign: CampaignId) -> Result<Campaign>;
+    /// Launches a draft: `scheduled`, or `running` at once. Refused when its audience is empty or it has expired.
+    async fn launch(&self, tenant: TenantId, campaign: CampaignId, once: Option<&Once>)
+    -> Result<Replayable<Campaign>>;
+    /// Pauses a campaign. From the commit on nothing of it is claimed.
+    async fn pause(&self, tenant: TenantId, campaign: CampaignId, reason: &str) -> Result<CampaignStopped>;
+    /// Lets a paused campaign go on.
+    async fn resume(&self, tenant: TenantId, campaign: CampaignId) -> Result<Campaign>;
+    /// Cancels a campaign for good. From the commit on nothing of it is claimed.
+    async fn cancel(&self, tenant: TenantId, campaign: CampaignId) -> Result<CampaignStopped>;
+    /// How far it has come. `stall` is the scheduler's to fill in.
+    async fn progress(&self, tenant: TenantId, campaign: CampaignId) -> Result<Progress>;
+    /// Its recipients by number.
+    async fn recipients(
+        &self,
+        tenant: TenantId,
+        campaign: CampaignId,
+        filter: RecipientFilter,
+    ) -> Result<Vec<RecipientStatus>>;
+    /// Lets failed recipients try again, with a new key each: they were definitely not accepted.
+    async fn retry(&self, tenant: TenantId, campaign: CampaignId, which: &Retry) -> Result<Retried>;
+
+    // Single messages.
+
+    /// Stores a single message and its person; ready to be claimed when it returns.
+    async fn create_message(
+        &self,
+        tenant: TenantId,
+        source: SourceId,
+        template: &StoredTemplate,
+        purpose: Purpose,
+        account: &str,
+        message: SealedMessage,
+        once: Option<&Once>,
+    ) -> Result<Replayable<(CampaignId, i64)>>;
+    /// Where a single message stands.
+    async fn message(&self, tenant: TenantId, campaign: CampaignId, seq: i64) -> Result<MessageStatus>;
+}

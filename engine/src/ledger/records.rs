@@ -1,0 +1,205 @@
+//! What goes into the ledger and comes out of it, where it is not a type of the API.
+
+use dispatch_schemas::{
+    api::{keys::ApiKey, lists::ImportTotals},
+    ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, TenantId},
+    states::{Channel, DeliveryState, ImportState, Lane, UnknownPolicy},
+};
+use dispatch_workers::{message::Token, sealing::AddressHash};
+
+/// An API key as it is checked.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// The key.
+    pub key: ApiKey,
+    /// HMAC of its secret.
+    pub secret_hash: [u8; 32],
+}
+
+/// "Do this once": an Idempotency-Key, written in the transaction of its effect and kept for 24 hours.
+#[derive(Debug, Clone)]
+pub struct Once {
+    /// The route it was sent to, such as `POST /v1/campaigns`.
+    pub route: &'static str,
+    /// What the client sent, 1 to 255 characters.
+    pub key: String,
+    /// SHA-256 of the request's body and path.
+    pub fingerprint: [u8; 32],
+}
+
+/// A result that may be the repeated one of an earlier call with the same Idempotency-Key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayable<T> {
+    /// The result.
+    pub value: T,
+    /// Whether it is an earlier call's.
+    pub replayed: bool,
+}
+
+/// One contact to be stored, sealed.
+#[derive(Debug)]
+pub struct ContactRow {
+    /// Its id, from [`Ledger::contact_ids`](super::Ledger::contact_ids).
+    pub id: ContactId,
+    /// Its key, wrapped by the tenant's.
+    pub key: Vec<u8>,
+    /// Its e-mail address, sealed, and what it is looked up by.
+    pub email: Option<(Vec<u8>, AddressHash)>,
+    /// Its phone number, sealed, and what it is looked up by.
+    pub phone: Option<(Vec<u8>, AddressHash)>,
+    /// Its fields, sealed.
+    pub fields: Option<Vec<u8>>,
+    /// Its mail domain, as a keyed hash.
+    pub email_destination: Option<i64>,
+    /// Its country, as a number.
+    pub phone_destination: Option<i64>,
+}
+
+/// Contacts of one upload, in the order of the file.
+#[derive(Debug)]
+pub struct NewContacts {
+    /// The upload.
+    pub import: ImportId,
+    /// Into which list.
+    pub list: ListId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The contacts.
+    pub contacts: Vec<ContactRow>,
+}
+
+/// What storing contacts came to, in numbers of contacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreCounts {
+    /// New ones.
+    pub added: u64,
+    /// There before the upload; they get the new values when it completes.
+    pub updated: u64,
+    /// There from an earlier row of the upload.
+    pub duplicate: u64,
+    /// Not stored: every address they have is behind a closed gate.
+    pub blocked: u64,
+}
+
+/// An unfinished upload found at start.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// Which.
+    pub id: ImportId,
+    /// Into which list.
+    pub list: ListId,
+    /// Where it stands.
+    pub state: ImportState,
+    /// What became of its rows.
+    pub totals: ImportTotals,
+}
+
+/// A single message to be stored, sealed.
+#[derive(Debug)]
+pub struct SealedMessage {
+    /// What it is looked up by.
+    pub address_hash: AddressHash,
+    /// Its channel.
+    pub channel: Channel,
+    /// The person, should they not be known in the list of single messages yet.
+    pub contact: ContactRow,
+    /// The variables of the message as JSON, to be sealed with the key of the contact it is stored under.
+    pub variables: Vec<u8>,
+}
+
+/// Which recipients of a campaign to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecipientFilter {
+    /// Only those in this state.
+    pub state: Option<DeliveryState>,
+    /// Only those with a number above this one.
+    pub after: Option<i64>,
+    /// At most this many, 1 to 1,000.
+    pub limit: u32,
+}
+
+/// What the scheduler knows of an unfinished campaign.
+#[derive(Debug, Clone)]
+pub struct CampaignBrief {
+    /// Which.
+    pub id: CampaignId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its channel.
+    pub channel: Channel,
+    /// Its lane.
+    pub lane: Lane,
+    /// Where it stands.
+    pub state: dispatch_schemas::states::CampaignState,
+    /// Which account sends it.
+    pub account: String,
+    /// What is done with unknown outcomes.
+    pub unknown_policy: UnknownPolicy,
+    /// Not before, milliseconds since 1970.
+    pub send_at_ms: Option<i64>,
+    /// Not after, milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
+    /// Whether all recipients have been found.
+    pub expanded: bool,
+    /// Deliveries that may be claimed now.
+    pub ready: u64,
+    /// Deliveries in an open attempt.
+    pub claimed: u64,
+    /// Deliveries whose outcome is unknown.
+    pub unknown: u64,
+    /// Deliveries that wait for their next try.
+    pub waiting: u64,
+    /// Deliveries that are done.
+    pub finished: u64,
+}
+
+impl CampaignBrief {
+    /// Whether recipients are left that are not final.
+    #[must_use]
+    pub const fn has_open_deliveries(&self) -> bool {
+        self.ready + self.claimed + self.unknown + self.waiting > 0
+    }
+}
+
+/// Deliveries that have become ready again.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// Whose.
+    pub campaign: CampaignId,
+    /// Their numbers, ascending.
+    pub seqs: Vec<i64>,
+}
+
+/// Deliveries of one attempt whose outcome is unknown and due to be looked at.
+#[derive(Debug, Clone)]
+pub struct UnknownGroup {
+    /// Whose.
+    pub campaign: CampaignId,
+    /// The attempt that got no answer.
+    pub attempt: AttemptId,
+    /// Its token.
+    pub token: Token,
+    /// When it was claimed, milliseconds since 1970.
+    pub claimed_at_ms: i64,
+    /// The attempt whose token made the request's key.
+    pub root: AttemptId,
+    /// That token.
+    pub root_token: Token,
+    /// When that one was claimed, milliseconds since 1970.
+    pub root_claimed_at_ms: i64,
+    /// The deliveries, ascending.
+    pub deliveries: Vec<UnknownDelivery>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub struct UnknownDelivery {
+    /// Its number.
+    pub seq: i64,
+    /// Its key's epoch.
+    pub key_epoch: u8,
+    /// Whether it travelled in a request of its own.
+    pub alone: bool,
+    /// How often it was sent again on the campaign's policy.
+    pub resends: u32,
+}

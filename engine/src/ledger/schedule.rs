@@ -1,0 +1,74 @@
+//! What the scheduler may do.
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    ids::{AttemptId, CampaignId, TenantId},
+    states::StopReason,
+};
+use dispatch_workers::delivery::Timing;
+
+use super::{
+    Result,
+    records::{CampaignBrief, Due, UnknownGroup},
+};
+
+/// What the reconciler found out about deliveries of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// T12: the provider has it.
+    Accepted {
+        /// How we know: `log`.
+        evidence: &'static str,
+        /// The provider's id for it.
+        provider_id: Option<String>,
+    },
+    /// The provider's log says it refused it for good.
+    Refused(String),
+    /// T15, T18: the provider never had it; send again with the same key, or stop it if its gate has closed.
+    Absent,
+    /// T14: ask again with the first attempt's key.
+    AskAgain,
+    /// T16: send again on the campaign's policy; counted.
+    Resend,
+    /// Nothing known yet; look again then (milliseconds since 1970).
+    Later(i64),
+    /// T17: undecidable.
+    Final,
+}
+
+/// The scheduler's operations.
+#[async_trait]
+pub trait Schedule: Send + Sync + 'static {
+    /// All campaigns that are scheduled, running or paused, or cancelled with deliveries still open.
+    async fn unfinished(&self) -> Result<Vec<CampaignBrief>>;
+    /// Sets scheduled campaigns running whose time has come.
+    async fn start_due(&self, now_ms: i64) -> Result<u64>;
+    /// T1: finds the next chunk of a campaign's recipients. Returns how many were added.
+    async fn expand(&self, campaign: CampaignId, contacts_max: u32, now_ms: i64) -> Result<u64>;
+    /// Ready deliveries from a number on, ascending.
+    async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>>;
+    /// T11: makes deliveries ready whose wait is over, of running campaigns.
+    async fn wake_waiting(&self, now_ms: i64, limit: u32) -> Result<Vec<Due>>;
+    /// T4: expires a chunk of the waiting deliveries of campaigns past their end. Returns how many.
+    async fn expire(&self, now_ms: i64, limit: u32) -> Result<u64>;
+    /// T3: stops a chunk of a cancelled campaign's waiting deliveries. Returns how many.
+    async fn stop_waiting(&self, campaign: CampaignId, reason: StopReason, now_ms: i64, limit: u32) -> Result<u64>;
+    /// T10: calls attempts unknown that were claimed before `claimed_before_ms` and have no outcome.
+    async fn reap(&self, claimed_before_ms: i64, now_ms: i64, timing: &Timing) -> Result<u64>;
+    /// Unknown deliveries that are due to be looked at, by attempt.
+    async fn unknown_due(&self, now_ms: i64, limit: u32) -> Result<Vec<UnknownGroup>>;
+    /// T12, T14 to T18: settles unknown deliveries of one attempt. Returns those that are ready to be sent again.
+    async fn settle(
+        &self,
+        campaign: CampaignId,
+        attempt: AttemptId,
+        verdicts: &[(i64, Verdict)],
+        now_ms: i64,
+    ) -> Result<Vec<i64>>;
+    /// Pauses the campaigns of an account that its provider refuses. Returns them.
+    async fn pause_account(&self, account: &str, reason: &str) -> Result<Vec<(TenantId, CampaignId)>>;
+    /// Completes a campaign if all of it is expanded and every recipient final. True if it is now.
+    async fn complete(&self, campaign: CampaignId, now_ms: i64) -> Result<bool>;
+    /// Forgets the answers of idempotent calls stored before then. Returns how many.
+    async fn forget_old_answers(&self, older_than_ms: i64) -> Result<u64>;
+}

@@ -1,0 +1,190 @@
+//! Campaigns: what is sent to whom, and how far it has come.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{limits::Windows, templates::TemplateSource, time::Moment};
+use crate::{
+    ids::{CampaignId, ListId, TemplateId},
+    states::{CampaignState, Channel, DeliveryState, Purpose, UnknownPolicy},
+};
+
+/// What a campaign sends: a stored template as it is at this moment, or content of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CampaignContent {
+    /// A stored template.
+    Stored {
+        /// Its id.
+        template: TemplateId,
+    },
+    /// Content given here.
+    Inline {
+        /// The content.
+        content: TemplateSource,
+    },
+}
+
+/// A campaign to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewCampaign {
+    /// A name for people, 1 to 200 characters.
+    pub name: String,
+    /// Whom it goes to: 1 to 100 lists. An address in several is written to once.
+    pub lists: Vec<ListId>,
+    /// What it sends.
+    #[serde(flatten)]
+    pub content: CampaignContent,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What to do with recipients whose outcome stays unknown; `verify` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_policy: Option<UnknownPolicy>,
+    /// Which provider account of the settings sends it; the channel's own when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// How fast it may go.
+    #[serde(default)]
+    pub limits: Windows,
+    /// Not before; at once when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<Moment>,
+    /// Who was not sent to by then is `expired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Moment>,
+}
+
+/// Why a running campaign does not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StallReason {
+    /// Its limits, its tenant's or its account's are used up for now.
+    Limit,
+    /// Its provider asked us to wait.
+    ProviderPaused,
+    /// Its provider refuses the account.
+    ProviderRefused,
+    /// Recipients wait for their next try, or for their domain's or country's limit.
+    WaitingForRetry,
+    /// Recipients wait for the outcome of a request that was not answered.
+    OutcomeUnknown,
+    /// No worker takes its jobs.
+    NoWorker,
+}
+
+/// A campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Campaign {
+    /// Its id.
+    pub id: CampaignId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: CampaignState,
+    /// Why it is paused, when it is: `operator`, or the provider's refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_reason: Option<String>,
+    /// Its channel.
+    pub channel: Channel,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What is done with unknown outcomes.
+    pub unknown_policy: UnknownPolicy,
+    /// Which account sends it.
+    pub account: String,
+    /// How fast it may go.
+    pub limits: Windows,
+    /// Whom it goes to.
+    pub lists: Vec<ListId>,
+    /// Not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<Moment>,
+    /// Not after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Moment>,
+    /// When it was made.
+    pub created_at: Moment,
+    /// When it was launched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<Moment>,
+    /// When its last recipient became final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Moment>,
+}
+
+/// How far a campaign has come. The counts of `states` add up to `audience` at any moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// Which campaign.
+    pub id: CampaignId,
+    /// Where it stands.
+    pub state: CampaignState,
+    /// Why it is paused, when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_reason: Option<String>,
+    /// Recipients found so far.
+    pub audience: u64,
+    /// Whether all recipients have been found.
+    pub expanded: bool,
+    /// How many recipients stand where; every state is there.
+    pub states: BTreeMap<String, u64>,
+    /// Stopped recipients by reason, failed ones by code.
+    pub reasons: BTreeMap<String, u64>,
+    /// Why it does not move, when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<StallReason>,
+}
+
+/// What a pause or a cancel came to. True from the moment of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CampaignStopped {
+    /// The campaign as it stands now.
+    pub campaign: Campaign,
+    /// Messages claimed before, which may still go out or have just gone.
+    pub in_flight: u64,
+}
+
+/// One recipient of a campaign. Who it is: the keyed hash that suppressions are listed by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecipientStatus {
+    /// The recipient's number in the campaign, from 0.
+    pub seq: i64,
+    /// The id under which the provider knows the message: a UUID.
+    pub send_key: String,
+    /// The keyed hash of the address, 32 hexadecimal digits; absent once the person was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_hash: Option<String>,
+    /// The address with its middle hidden, as `a***@e***.org`; absent once the person was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_masked: Option<String>,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// The stop reason, refusal code or evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Tries that counted.
+    pub attempts: u32,
+    /// The provider's own id for the message, where it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    /// When that was last written.
+    pub updated_at: Moment,
+}
+
+/// Which recipients to try again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Only those that failed with this code; all failed ones when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// What a retry came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Retried {
+    /// Recipients that will be tried again.
+    pub retried: u64,
+}
