@@ -1,8 +1,9 @@
 //! The ledger: the one truth about contacts, gates, campaigns and deliveries.
 //!
 //! [`Ledger`] is a narrow set of named operations, as coarse as the steps of the protocol; each is one transaction,
-//! durable when it returns. Who may do what is said by the traits: the API and the import use [`Ledger`], workers use
-//! [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`]. SQLite fills them in ([`sqlite`]).
+//! durable when it returns. Who may do what is said by its traits: the API and the import use [`Campaigns`],
+//! [`Imports`], [`Gates`], …, workers use [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`].
+//! SQLite fills them in ([`sqlite`]).
 
 mod error;
 mod operations;
@@ -11,7 +12,7 @@ mod schedule;
 pub mod sqlite;
 
 pub use error::{LedgerError, Result};
-pub use operations::Ledger;
+pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use records::{
     CampaignBrief, ContactRow, Due, Import, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
     StoredKey, UnknownDelivery, UnknownGroup,

@@ -1,4 +1,7 @@
-//! What the API and the import may do.
+//! What the API and the import may do, by what it is about.
+//!
+//! Each operation is one transaction, durable when it returns. One that takes a tenant sees that tenant's things only;
+//! another's are [`NotFound`](super::LedgerError::NotFound).
 
 use async_trait::async_trait;
 use dispatch_schemas::{
@@ -14,22 +17,19 @@ use dispatch_schemas::{
     ids::{CampaignId, ContactId, ImportId, KeyId, ListId, SourceId, TemplateId, TenantId},
     states::{Channel, Purpose, StopReason},
 };
-use dispatch_workers::sealing::{AddressHash, TenantKeys};
+use dispatch_workers::{
+    delivery::Claims,
+    sealing::{AddressHash, TenantKeys},
+};
 
 use super::{
-    Result,
+    Result, Schedule,
     records::{NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey},
 };
 
-/// The operations of the API and the import. Each is one transaction, durable when it returns. An operation that
-/// takes a tenant sees that tenant's things only; another's are [`NotFound`](super::LedgerError::NotFound).
+/// Tenants, their keys and their limits.
 #[async_trait]
-pub trait Ledger: Send + Sync + 'static {
-    /// Answers when it can read and write.
-    async fn check(&self) -> Result<()>;
-
-    // Tenants and keys.
-
+pub trait Tenants: Send + Sync + 'static {
     /// Makes a tenant, or returns the one of this name.
     async fn tenant(&self, name: &str) -> Result<Tenant>;
     /// The tenant of this name, if there is one.
@@ -56,9 +56,11 @@ pub trait Ledger: Send + Sync + 'static {
     async fn keys(&self, tenant: Option<TenantId>) -> Result<Vec<ApiKey>>;
     /// Takes a key out of use.
     async fn revoke_key(&self, id: KeyId) -> Result<ApiKey>;
+}
 
-    // Sources, lists, imports.
-
+/// Sources and contact lists.
+#[async_trait]
+pub trait Lists: Send + Sync + 'static {
     /// Stores a source.
     async fn create_source(&self, tenant: TenantId, new: &NewSource, once: Option<&Once>)
     -> Result<Replayable<Source>>;
@@ -70,12 +72,17 @@ pub trait Ledger: Send + Sync + 'static {
     async fn lists(&self, tenant: TenantId) -> Result<Vec<List>>;
     /// One list.
     async fn list(&self, tenant: TenantId, list: ListId) -> Result<List>;
+}
+
+/// Uploads into lists.
+#[async_trait]
+pub trait Imports: Send + Sync + 'static {
     /// Begins an upload; one at a time per list.
     async fn begin_import(&self, tenant: TenantId, list: ListId) -> Result<ImportId>;
     /// Ids for `count` new contacts, never given twice.
     async fn contact_ids(&self, count: usize) -> Result<ContactId>;
     /// Stores contacts of an upload. They can be mailed only once it has completed.
-    async fn store_contacts(&self, contacts: &NewContacts) -> Result<StoreCounts>;
+    async fn store_contacts(&self, contacts: NewContacts) -> Result<StoreCounts>;
     /// Writes an upload's progress down.
     async fn note_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()>;
     /// Completes an upload: applies its changes and makes its contacts mailable.
@@ -86,9 +93,11 @@ pub trait Ledger: Send + Sync + 'static {
     async fn recover_imports(&self) -> Result<u64>;
     /// One upload.
     async fn import(&self, tenant: TenantId, import: ImportId) -> Result<ImportStatus>;
+}
 
-    // Gates.
-
+/// Who must not be written to.
+#[async_trait]
+pub trait Gates: Send + Sync + 'static {
     /// Closes gates. From the commit on nothing is claimed through them; the answer says what was claimed before.
     async fn close_gates(
         &self,
@@ -109,9 +118,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Erases the person behind these addresses: closes their gates with `erased`, destroys their keys and removes
     /// their contacts.
     async fn erase(&self, tenant: TenantId, addresses: &[(Channel, AddressHash)]) -> Result<Erased>;
+}
 
-    // Templates.
-
+/// Stored templates.
+#[async_trait]
+pub trait Templates: Send + Sync + 'static {
     /// Stores a template.
     async fn create_template(
         &self,
@@ -123,9 +134,11 @@ pub trait Ledger: Send + Sync + 'static {
     async fn templates(&self, tenant: TenantId) -> Result<Vec<StoredTemplate>>;
     /// One template.
     async fn template(&self, tenant: TenantId, template: TemplateId) -> Result<StoredTemplate>;
+}
 
-    // Campaigns.
-
+/// Campaigns as the platform sees them.
+#[async_trait]
+pub trait Campaigns: Send + Sync + 'static {
     /// Makes a campaign in state `draft`. `content` is what it will send, `account` the account that sends it.
     async fn create_campaign(
         &self,
@@ -159,9 +172,11 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<Vec<RecipientStatus>>;
     /// Lets failed recipients try again, with a new key each: they were definitely not accepted.
     async fn retry(&self, tenant: TenantId, campaign: CampaignId, which: &Retry) -> Result<Retried>;
+}
 
-    // Single messages.
-
+/// Single messages.
+#[async_trait]
+pub trait Messages: Send + Sync + 'static {
     /// Stores a single message and its person; ready to be claimed when it returns.
     async fn create_message(
         &self,
@@ -175,4 +190,11 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<Replayable<(CampaignId, i64)>>;
     /// Where a single message stands.
     async fn message(&self, tenant: TenantId, campaign: CampaignId, seq: i64) -> Result<MessageStatus>;
+}
+
+/// The whole ledger.
+#[async_trait]
+pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + Schedule + Claims {
+    /// Answers when it can read and write.
+    async fn check(&self) -> Result<()>;
 }

@@ -39,7 +39,7 @@ pub struct Replayable<T> {
 /// One contact to be stored, sealed.
 #[derive(Debug)]
 pub struct ContactRow {
-    /// Its id, from [`Ledger::contact_ids`](super::Ledger::contact_ids).
+    /// Its id, from [`Imports::contact_ids`](super::Imports::contact_ids).
     pub id: ContactId,
     /// Its key, wrapped by the tenant's.
     pub key: Vec<u8>,

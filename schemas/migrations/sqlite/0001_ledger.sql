@@ -72,6 +72,8 @@ CREATE TABLE import (
     totals TEXT NOT NULL DEFAULT '{}',
     report TEXT NOT NULL DEFAULT 'null',
     error TEXT,
+    -- Every contact of the upload has this id or a higher one.
+    first_contact INTEGER NOT NULL,
     created_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER
 ) STRICT;
@@ -94,6 +96,7 @@ CREATE TABLE contact (
     CHECK (email_hash IS NOT NULL OR phone_hash IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX contact_by_email ON contact (email_hash, list_id) WHERE email_hash IS NOT NULL;
+CREATE UNIQUE INDEX contact_by_phone_alone ON contact (phone_hash, list_id) WHERE email_hash IS NULL;
 CREATE INDEX contact_by_phone ON contact (phone_hash, list_id) WHERE phone_hash IS NOT NULL;
 CREATE INDEX contact_by_list ON contact (list_id);
 
@@ -148,9 +151,11 @@ CREATE TABLE campaign (
     created_at_ms INTEGER NOT NULL,
     launched_at_ms INTEGER,
     ended_at_ms INTEGER,
-    -- How far the audience has been found: the list by its position, the last contact looked at, the next number.
+    -- How far the audience has been found: the list by its position, the last contact looked at, the last one there
+    -- was at launch, the next number.
     expansion_list INTEGER NOT NULL DEFAULT 0,
     expansion_contact INTEGER NOT NULL DEFAULT 0,
+    expansion_until INTEGER NOT NULL DEFAULT 0,
     expanded INTEGER NOT NULL DEFAULT 0 CHECK (expanded IN (0, 1)),
     next_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
@@ -209,16 +214,14 @@ CREATE TABLE message (
     PRIMARY KEY (campaign_id, seq)
 ) STRICT, WITHOUT ROWID;
 
--- One claim of a batch, durable before its requests leave. `root_id` is the attempt whose token made the key of the
+-- One claim of a batch, durable before its requests leave. `ranges` are its deliveries: [[first, last], …]. `root_id` is the attempt whose token made the key of the
 -- request: its own id, or the first attempt's when an unknown request is asked again.
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
     campaign_id INTEGER NOT NULL,
     root_id INTEGER NOT NULL,
     token BLOB NOT NULL UNIQUE,
-    first_seq INTEGER NOT NULL,
-    last_seq INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL,
+    ranges TEXT NOT NULL,
     claimed_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER
 ) STRICT;

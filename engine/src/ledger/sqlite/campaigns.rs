@@ -1,0 +1,439 @@
+//! Campaigns: made, launched, paused, resumed, cancelled, looked at.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    api::{
+        campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
+        templates::{Content, TemplateSource},
+        time::Moment,
+    },
+    ids::{CampaignId, ListId, TenantId},
+    states::{CampaignState, Channel, DeliveryState, UnknownPolicy},
+};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{SqliteLedger, recipients, rows, tally::Moves};
+use crate::ledger::{Campaigns, LedgerError, Once, RecipientFilter, Replayable, Result};
+
+#[async_trait]
+impl Campaigns for SqliteLedger {
+    async fn create_campaign(
+        &self,
+        tenant: TenantId,
+        new: &NewCampaign,
+        content: &TemplateSource,
+        account: &str,
+        once: Option<&Once>,
+    ) -> Result<Replayable<Campaign>> {
+        let now_ms = self.now_ms();
+        let campaign = Campaign {
+            id: CampaignId::from_random(self.draw()),
+            name: new.name.clone(),
+            state: CampaignState::Draft,
+            pause_reason: None,
+            channel: channel_of(content),
+            purpose: new.purpose,
+            unknown_policy: new.unknown_policy.unwrap_or(UnknownPolicy::Verify),
+            account: account.to_owned(),
+            limits: new.limits,
+            lists: new.lists.clone(),
+            send_at: new.send_at,
+            expires_at: new.expires_at,
+            created_at: Moment::from_ms(now_ms),
+            launched_at: None,
+            ended_at: None,
+        };
+        let (content, once) = (rows::to_json(content)?, once.cloned());
+        self.writer
+            .run("create_campaign", move |conn| {
+                Box::pin(async move {
+                    if let Some(earlier) = rows::replay(conn, tenant, once.as_ref(), now_ms).await? {
+                        return Ok(earlier);
+                    }
+                    insert(conn, tenant, &campaign, &content).await?;
+                    rows::remember(conn, tenant, once.as_ref(), now_ms, campaign).await
+                })
+            })
+            .await
+    }
+
+    async fn campaigns(&self, tenant: TenantId, before: Option<i64>, limit: u32) -> Result<Vec<(i64, Campaign)>> {
+        // rowid would be the id; ids are random, so the order is that of creation, ended by the id.
+        let rows = sqlx::query(
+            "SELECT * FROM campaign WHERE tenant_id = ?1 AND lane = 'bulk' AND (?2 IS NULL OR created_at_ms < ?2)
+              ORDER BY created_at_ms DESC, id LIMIT ?3",
+        )
+        .bind(tenant.0)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        let mut campaigns = Vec::with_capacity(rows.len());
+        let mut conn = self.readers.acquire().await?;
+        for row in &rows {
+            let lists = lists_of(&mut conn, CampaignId(row.try_get("id")?)).await?;
+            campaigns.push((row.try_get("created_at_ms")?, campaign(row, lists)?));
+        }
+        Ok(campaigns)
+    }
+
+    async fn campaign(&self, tenant: TenantId, id: CampaignId) -> Result<Campaign> {
+        let mut conn = self.readers.acquire().await?;
+        load(&mut conn, tenant, id).await
+    }
+
+    async fn launch(&self, tenant: TenantId, id: CampaignId, once: Option<&Once>) -> Result<Replayable<Campaign>> {
+        let (once, now_ms) = (once.cloned(), self.now_ms());
+        self.writer
+            .run("launch", move |conn| {
+                Box::pin(async move {
+                    if let Some(earlier) = rows::replay(conn, tenant, once.as_ref(), now_ms).await? {
+                        return Ok(earlier);
+                    }
+                    let launched = launch(conn, tenant, id, now_ms).await?;
+                    rows::remember(conn, tenant, once.as_ref(), now_ms, launched).await
+                })
+            })
+            .await
+    }
+
+    async fn pause(&self, tenant: TenantId, id: CampaignId, reason: &str) -> Result<CampaignStopped> {
+        let reason = reason.to_owned();
+        self.writer
+            .run("pause", move |conn| {
+                Box::pin(async move {
+                    let campaign = load(conn, tenant, id).await?;
+                    match campaign.state {
+                        CampaignState::Running | CampaignState::Scheduled | CampaignState::Paused => {}
+                        state => return Err(not_now("pause", state)),
+                    }
+                    sqlx::query("UPDATE campaign SET state = 'paused', pause_reason = ? WHERE id = ?")
+                        .bind(reason)
+                        .bind(id.0)
+                        .execute(&mut *conn)
+                        .await?;
+                    stopped(conn, tenant, id).await
+                })
+            })
+            .await
+    }
+
+    async fn resume(&self, tenant: TenantId, id: CampaignId) -> Result<Campaign> {
+        let now_ms = self.now_ms();
+        self.writer
+            .run("resume", move |conn| {
+                Box::pin(async move {
+                    let campaign = load(conn, tenant, id).await?;
+                    match campaign.state {
+                        CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
+                        state => return Err(not_now("resume", state)),
+                    }
+                    let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
+                    sqlx::query("UPDATE campaign SET state = ?, pause_reason = NULL WHERE id = ?")
+                        .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
+                        .bind(id.0)
+                        .execute(&mut *conn)
+                        .await?;
+                    load(conn, tenant, id).await
+                })
+            })
+            .await
+    }
+
+    async fn cancel(&self, tenant: TenantId, id: CampaignId) -> Result<CampaignStopped> {
+        let now_ms = self.now_ms();
+        self.writer
+            .run("cancel", move |conn| {
+                Box::pin(async move {
+                    let campaign = load(conn, tenant, id).await?;
+                    if campaign.state == CampaignState::Completed {
+                        return Err(not_now("cancel", campaign.state));
+                    }
+                    // A draft has no deliveries to wait for.
+                    let ended = (campaign.state == CampaignState::Draft).then_some(now_ms);
+                    sqlx::query(
+                        "UPDATE campaign SET state = 'cancelled', pause_reason = NULL, expanded = 1,
+                                ended_at_ms = coalesce(ended_at_ms, ?) WHERE id = ?",
+                    )
+                    .bind(ended)
+                    .bind(id.0)
+                    .execute(&mut *conn)
+                    .await?;
+                    stopped(conn, tenant, id).await
+                })
+            })
+            .await
+    }
+
+    async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {
+        // One statement, so that the counts are of one moment.
+        let rows = sqlx::query(
+            "SELECT c.state AS campaign_state, c.pause_reason, c.expanded, c.next_seq, t.state, t.detail, t.deliveries
+               FROM campaign c LEFT JOIN tally t ON t.campaign_id = c.id WHERE c.id = ? AND c.tenant_id = ?",
+        )
+        .bind(id.0)
+        .bind(tenant.0)
+        .fetch_all(&self.readers)
+        .await?;
+        let first = rows.first().ok_or(LedgerError::NotFound("campaign"))?;
+        let mut progress = Progress {
+            id,
+            state: rows::word(first, "campaign_state")?,
+            pause_reason: first.try_get("pause_reason")?,
+            audience: u64::try_from(first.try_get::<i64, _>("next_seq")?).unwrap_or(0),
+            expanded: first.try_get::<i64, _>("expanded")? != 0,
+            states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
+            reasons: BTreeMap::new(),
+            stall: None,
+        };
+        for row in &rows {
+            let Some(state) = row.try_get::<Option<String>, _>("state")? else { continue };
+            let count = u64::try_from(row.try_get::<i64, _>("deliveries")?).unwrap_or(0);
+            let detail: String = row.try_get("detail")?;
+            if !detail.is_empty() && count > 0 {
+                *progress.reasons.entry(detail).or_default() += count;
+            }
+            *progress.states.entry(state).or_default() += count;
+        }
+        Ok(progress)
+    }
+
+    async fn recipients(
+        &self,
+        tenant: TenantId,
+        id: CampaignId,
+        filter: RecipientFilter,
+    ) -> Result<Vec<RecipientStatus>> {
+        let campaign = self.campaign(tenant, id).await?;
+        let keys = super::Tenants::tenant_keys(self, tenant).await?;
+        recipients::list(&self.readers, &self.send_keys, &keys, id, campaign.channel, filter).await
+    }
+
+    async fn retry(&self, tenant: TenantId, id: CampaignId, which: &Retry) -> Result<Retried> {
+        let (code, now_ms) = (which.code.clone(), self.now_ms());
+        self.writer.run("retry", move |conn| Box::pin(async move { retry(conn, tenant, id, code, now_ms).await })).await
+    }
+}
+
+pub(super) const fn channel_of(content: &TemplateSource) -> Channel {
+    match content.content {
+        Content::Email { .. } => Channel::Email,
+        Content::Sms { .. } => Channel::Sms,
+    }
+}
+
+fn not_now(verb: &str, state: CampaignState) -> LedgerError {
+    LedgerError::conflict("campaign-state", format!("a campaign that is {state} cannot be {verb}{}", ending(verb)))
+}
+
+fn ending(verb: &str) -> &'static str {
+    match verb {
+        "cancel" => "led",
+        verb if verb.ends_with('e') => "d",
+        _ => "ed",
+    }
+}
+
+async fn insert(conn: &mut SqliteConnection, tenant: TenantId, campaign: &Campaign, content: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, limits,
+                               content, send_at_ms, expires_at_ms, created_at_ms)
+         VALUES (?, ?, ?, 'bulk', 'draft', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(campaign.id.0)
+    .bind(tenant.0)
+    .bind(&campaign.name)
+    .bind(campaign.channel.as_str())
+    .bind(campaign.purpose.as_str())
+    .bind(campaign.unknown_policy.as_str())
+    .bind(&campaign.account)
+    .bind(rows::to_json(&campaign.limits)?)
+    .bind(content)
+    .bind(campaign.send_at.map(Moment::as_ms))
+    .bind(campaign.expires_at.map(Moment::as_ms))
+    .bind(campaign.created_at.as_ms())
+    .execute(&mut *conn)
+    .await?;
+    for (position, list) in (0_i64..).zip(&campaign.lists) {
+        let stored = sqlx::query(
+            "INSERT INTO campaign_list (campaign_id, position, list_id)
+             SELECT ?, ?, id FROM list WHERE id = ? AND tenant_id = ? AND kind = 'contacts' ON CONFLICT DO NOTHING",
+        )
+        .bind(campaign.id.0)
+        .bind(position)
+        .bind(list.0)
+        .bind(tenant.0)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+        if stored == 0 && !campaign.lists.iter().take(usize::try_from(position).unwrap_or(0)).any(|known| known == list)
+        {
+            return Err(LedgerError::NotFound("list"));
+        }
+    }
+    Ok(())
+}
+
+async fn launch(conn: &mut SqliteConnection, tenant: TenantId, id: CampaignId, now_ms: i64) -> Result<Campaign> {
+    let campaign = load(conn, tenant, id).await?;
+    if campaign.state != CampaignState::Draft {
+        return Err(LedgerError::conflict(
+            "already-launched",
+            format!("this campaign was launched before; it is {} now", campaign.state),
+        ));
+    }
+    if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
+        return Err(LedgerError::conflict(
+            "campaign-expired",
+            "this campaign's expires_at has passed; make a new one with a later moment",
+        ));
+    }
+    let importing = sqlx::query(
+        "SELECT 1 FROM campaign_list l JOIN import i ON i.list_id = l.list_id
+          WHERE l.campaign_id = ? AND i.state IN ('running', 'applying', 'rolling_back')",
+    )
+    .bind(id.0)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if importing.is_some() {
+        return Err(LedgerError::conflict(
+            "import-running",
+            "an upload into one of this campaign's lists is still running; launch when it has ended",
+        ));
+    }
+    let audience = match campaign.channel {
+        Channel::Email => {
+            "SELECT 1 FROM campaign_list l CROSS JOIN contact c ON c.list_id = l.list_id
+              WHERE l.campaign_id = ? AND c.email_hash IS NOT NULL LIMIT 1"
+        }
+        Channel::Sms => {
+            "SELECT 1 FROM campaign_list l CROSS JOIN contact c ON c.list_id = l.list_id
+              WHERE l.campaign_id = ? AND c.phone_hash IS NOT NULL LIMIT 1"
+        }
+    };
+    if sqlx::query(audience).bind(id.0).fetch_optional(&mut *conn).await?.is_none() {
+        return Err(LedgerError::conflict(
+            "audience-empty",
+            format!(
+                "no contact in this campaign's lists has an address for {}; upload contacts first",
+                campaign.channel
+            ),
+        ));
+    }
+    let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
+    sqlx::query(
+        "UPDATE campaign SET state = ?2, launched_at_ms = ?3,
+                expansion_until = (SELECT coalesce(max(id), 0) FROM contact) WHERE id = ?1",
+    )
+    .bind(id.0)
+    .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await?;
+    load(conn, tenant, id).await
+}
+
+async fn load(conn: &mut SqliteConnection, tenant: TenantId, id: CampaignId) -> Result<Campaign> {
+    let row = sqlx::query("SELECT * FROM campaign WHERE id = ? AND tenant_id = ? AND lane = 'bulk'")
+        .bind(id.0)
+        .bind(tenant.0)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(LedgerError::NotFound("campaign"))?;
+    campaign(&row, lists_of(conn, id).await?)
+}
+
+async fn lists_of(conn: &mut SqliteConnection, id: CampaignId) -> Result<Vec<ListId>> {
+    let rows = sqlx::query("SELECT list_id FROM campaign_list WHERE campaign_id = ? ORDER BY position")
+        .bind(id.0)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| Ok(ListId(row.try_get(0)?))).collect()
+}
+
+async fn stopped(conn: &mut SqliteConnection, tenant: TenantId, id: CampaignId) -> Result<CampaignStopped> {
+    let in_flight: i64 =
+        sqlx::query("SELECT coalesce(sum(deliveries), 0) FROM tally WHERE campaign_id = ? AND state = 'claimed'")
+            .bind(id.0)
+            .fetch_one(&mut *conn)
+            .await?
+            .try_get(0)?;
+    Ok(CampaignStopped { campaign: load(conn, tenant, id).await?, in_flight: u64::try_from(in_flight).unwrap_or(0) })
+}
+
+async fn retry(
+    conn: &mut SqliteConnection,
+    tenant: TenantId,
+    id: CampaignId,
+    code: Option<String>,
+    now_ms: i64,
+) -> Result<Retried> {
+    let campaign = load(conn, tenant, id).await?;
+    match campaign.state {
+        CampaignState::Running | CampaignState::Paused | CampaignState::Completed => {}
+        state => return Err(not_now("retry", state)),
+    }
+    if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
+        return Err(LedgerError::conflict("campaign-expired", "this campaign's expires_at has passed"));
+    }
+    let failed = sqlx::query(
+        "SELECT detail, deliveries FROM tally
+          WHERE campaign_id = ?1 AND state = 'failed' AND deliveries > 0 AND (?2 IS NULL OR detail = ?2)",
+    )
+    .bind(id.0)
+    .bind(&code)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut moves = Moves::default();
+    let mut retried = 0;
+    for row in &failed {
+        let detail: String = row.try_get("detail")?;
+        let done = sqlx::query(
+            "UPDATE delivery SET state = 'ready', detail = '', attempts = 0, updated_at_ms = ?3
+              WHERE campaign_id = ?1 AND state = 'failed' AND detail = ?2",
+        )
+        .bind(id.0)
+        .bind(&detail)
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+        moves.left(DeliveryState::Failed, &detail, done);
+        moves.entered(DeliveryState::Ready, "", done);
+        retried += done;
+    }
+    moves.write(id, conn).await?;
+    if retried > 0 {
+        sqlx::query(
+            "UPDATE campaign SET ended_at_ms = NULL, state = CASE state WHEN 'completed' THEN 'running' ELSE state END
+              WHERE id = ?",
+        )
+        .bind(id.0)
+        .execute(conn)
+        .await?;
+    }
+    Ok(Retried { retried })
+}
+
+fn campaign(row: &SqliteRow, lists: Vec<ListId>) -> Result<Campaign> {
+    let moment = |column| -> Result<Option<Moment>> { Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment::from_ms)) };
+    Ok(Campaign {
+        id: CampaignId(row.try_get("id")?),
+        name: row.try_get("name")?,
+        state: rows::word(row, "state")?,
+        pause_reason: row.try_get("pause_reason")?,
+        channel: rows::word(row, "channel")?,
+        purpose: rows::word(row, "purpose")?,
+        unknown_policy: rows::word(row, "unknown_policy")?,
+        account: row.try_get("account")?,
+        limits: rows::json(row, "limits")?,
+        lists,
+        send_at: moment("send_at_ms")?,
+        expires_at: moment("expires_at_ms")?,
+        created_at: Moment::from_ms(row.try_get("created_at_ms")?),
+        launched_at: moment("launched_at_ms")?,
+        ended_at: moment("ended_at_ms")?,
+    })
+}

@@ -1,0 +1,609 @@
+//! The worker's part: claim a batch, record a batch.
+//!
+//! These statements run for every batch of every campaign, so each drives from the batch into the primary key: the
+//! numbers come as JSON (or as one range where they are contiguous) and are joined with both key columns.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    ids::{AttemptId, CampaignId, ContactId, TenantId},
+    states::{Channel, DeliveryState, Lane, Purpose, StopReason},
+};
+use dispatch_workers::{
+    delivery::{
+        Claim, Claimed, ClaimedDelivery, Claims, Counts, LedgerUnavailable, Outcome, Plan, Record, SealedContact,
+    },
+    message::Token,
+};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+
+use super::{SqliteLedger, rows, tally::Moves};
+use crate::ledger::{LedgerError, Result};
+
+impl From<LedgerError> for LedgerUnavailable {
+    fn from(error: LedgerError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a claim needs to know of its campaign, apart from the plan's borrowed parts.
+#[derive(Debug, Clone, Copy)]
+struct Claimer {
+    campaign: CampaignId,
+    tenant: TenantId,
+    channel: Channel,
+    purpose: Purpose,
+    lane: Lane,
+    token: Token,
+    now_ms: i64,
+}
+
+impl Claimer {
+    fn new(claim: &Claim<'_>) -> Self {
+        let plan = claim.plan;
+        Self {
+            campaign: plan.campaign,
+            tenant: plan.tenant,
+            channel: plan.channel,
+            purpose: plan.purpose,
+            lane: plan.lane,
+            token: claim.token,
+            now_ms: claim.now_ms,
+        }
+    }
+}
+
+#[async_trait]
+impl Claims for SqliteLedger {
+    async fn claim(&self, claim: &Claim<'_>) -> std::result::Result<Claimed, LedgerUnavailable> {
+        let (claimer, seqs) = (Claimer::new(claim), claim.seqs.to_vec());
+        let attempt = AttemptId::from_random(self.draw());
+        Ok(self
+            .writer
+            .run("claim", move |conn| Box::pin(async move { claim_batch(conn, claimer, attempt, &seqs).await }))
+            .await?)
+    }
+
+    async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
+        let claimer = Claimer::new(claim);
+        let attempt = AttemptId::from_random(self.draw());
+        Ok(self.writer.run("claim_again", move |conn| Box::pin(claim_root(conn, claimer, attempt, root))).await?)
+    }
+
+    async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
+        let (campaign, lane) = (record.plan.campaign, record.plan.lane);
+        let (attempt, outcomes, now_ms) = (record.attempt, record.outcomes.clone(), record.now_ms);
+        Ok(self
+            .writer
+            .run("record", move |conn| {
+                Box::pin(async move { record_batch(conn, campaign, lane, attempt, &outcomes, now_ms).await })
+            })
+            .await?)
+    }
+
+    async fn defer(&self, plan: &Plan, waits: &[(i64, i64)]) -> std::result::Result<(), LedgerUnavailable> {
+        let (campaign, waits, now_ms) = (plan.campaign, waits.to_vec(), self.now_ms());
+        Ok(self.writer.run("defer", move |conn| Box::pin(defer(conn, campaign, waits, now_ms))).await?)
+    }
+
+    async fn destinations(
+        &self,
+        plan: &Plan,
+        seqs: &[i64],
+    ) -> std::result::Result<Vec<Option<i64>>, LedgerUnavailable> {
+        let found = destinations(&self.readers, plan.campaign, plan.channel, seqs).await?;
+        Ok(found)
+    }
+}
+
+const fn address_columns(channel: Channel) -> (&'static str, &'static str, &'static str) {
+    match channel {
+        Channel::Email => ("email", "email_hash", "email_destination"),
+        Channel::Sms => ("phone", "phone_hash", "phone_destination"),
+    }
+}
+
+/// The reasons of closed gates that stop a campaign of this purpose, as an SQL list of our own words.
+fn stopping_reasons(purpose: Purpose) -> String {
+    let words: Vec<String> = StopReason::ALL
+        .iter()
+        .filter(|reason| reason.stops(purpose))
+        .map(|reason| format!("'{}'", reason.as_str()))
+        .collect();
+    words.join(",")
+}
+
+/// What reads a candidate, its person and the first gate that stops it. `from` says which candidates, `?1` is the
+/// campaign, `?2` the tenant.
+fn candidates_sql(claimer: &Claimer, from: &str) -> String {
+    let (address, hash, _) = address_columns(claimer.channel);
+    let reasons = stopping_reasons(claimer.purpose);
+    let (message, join) = match claimer.lane {
+        Lane::Bulk => ("NULL", ""),
+        Lane::Transactional => ("m.sealed", "LEFT JOIN message m ON m.campaign_id = d.campaign_id AND m.seq = d.seq"),
+    };
+    format!(
+        "SELECT d.seq, d.key_epoch, d.attempts, d.alone, d.doubted, d.root_id, c.id AS contact_id, c.key,
+                c.{address} AS address, c.fields, {message} AS message,
+                (SELECT g.reason FROM gate g
+                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND g.reason IN ({reasons}) LIMIT 1) AS gate
+           FROM {from} LEFT JOIN contact c ON c.id = d.contact_id {join}"
+    )
+}
+
+/// T5: checks and marks a batch, and stops what may not be sent.
+async fn claim_batch(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    attempt: AttemptId,
+    seqs: &[i64],
+) -> Result<Claimed> {
+    let nothing = Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() };
+    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+        return Ok(nothing);
+    }
+    let sql = candidates_sql(
+        &claimer,
+        "json_each(?3) j CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq = j.value AND d.state = 'ready'",
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(claimer.campaign.0)
+        .bind(claimer.tenant.0)
+        .bind(rows::json_numbers(seqs))
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut again = BTreeSet::new();
+    let mut sifted = Sifted::default();
+    for row in &found {
+        match row.try_get::<Option<i64>, _>("root_id")? {
+            Some(root) => drop(again.insert(root)),
+            None => sifted.take(row)?,
+        }
+    }
+    let again = again.into_iter().map(AttemptId).collect();
+    let claimed = mark(conn, claimer, attempt, attempt, sifted).await?;
+    Ok(Claimed { root: claimer.token, again, ..claimed })
+}
+
+/// T5 for the members of an unknown request that are to be asked again with the key of its first attempt.
+async fn claim_root(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    attempt: AttemptId,
+    root: AttemptId,
+) -> Result<Claimed> {
+    let nothing = Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() };
+    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+        return Ok(nothing);
+    }
+    let Some(first) =
+        sqlx::query("SELECT token, ranges FROM attempt WHERE id = ?").bind(root.0).fetch_optional(&mut *conn).await?
+    else {
+        return Ok(nothing);
+    };
+    let sql = candidates_sql(
+        &claimer,
+        "json_each(?3) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.root_id = ?4
+            AND d.state = 'ready'",
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(claimer.campaign.0)
+        .bind(claimer.tenant.0)
+        .bind(first.try_get::<String, _>("ranges")?)
+        .bind(root.0)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut sifted = Sifted::default();
+    for row in &found {
+        sifted.take(row)?;
+    }
+    let token: [u8; 16] =
+        first.try_get::<&[u8], _>("token")?.try_into().map_err(|_| LedgerError::Corrupt("an attempt's token"))?;
+    let claimed = mark(conn, claimer, attempt, root, sifted).await?;
+    Ok(Claimed { root: Token(token), ..claimed })
+}
+
+async fn is_claimable(conn: &mut SqliteConnection, campaign: CampaignId, now_ms: i64) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT 1 FROM campaign WHERE id = ? AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
+    )
+    .bind(campaign.0)
+    .bind(now_ms)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// A batch's candidates: those to claim, and those whose gate is closed.
+#[derive(Default)]
+struct Sifted {
+    claimed: Vec<ClaimedDelivery>,
+    /// `(seq, reason, whether an earlier attempt may have been accepted)`.
+    closed: Vec<(i64, StopReason, bool)>,
+}
+
+impl Sifted {
+    fn take(&mut self, row: &sqlx::sqlite::SqliteRow) -> Result<()> {
+        let seq = row.try_get("seq")?;
+        let doubted = row.try_get::<i64, _>("doubted")? != 0;
+        let contact = row.try_get::<Option<i64>, _>("contact_id")?;
+        let address = row.try_get::<Option<Vec<u8>>, _>("address")?;
+        let (Some(contact), Some(address)) = (contact, address) else {
+            self.closed.push((seq, StopReason::Erased, doubted));
+            return Ok(());
+        };
+        if row.try_get::<Option<&str>, _>("gate")?.is_some() {
+            self.closed.push((seq, rows::word(row, "gate")?, doubted));
+            return Ok(());
+        }
+        let attempts: i64 = row.try_get("attempts")?;
+        let key_epoch: i64 = row.try_get("key_epoch")?;
+        self.claimed.push(ClaimedDelivery {
+            seq,
+            key_epoch: u8::try_from(key_epoch).unwrap_or(u8::MAX),
+            attempt_no: u8::try_from(attempts.saturating_add(1)).unwrap_or(u8::MAX),
+            alone: row.try_get::<i64, _>("alone")? != 0,
+            contact: Some(SealedContact {
+                id: ContactId(contact),
+                key: row.try_get("key")?,
+                address,
+                fields: row.try_get("fields")?,
+                message: row.try_get("message")?,
+            }),
+        });
+        Ok(())
+    }
+}
+
+async fn mark(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    attempt: AttemptId,
+    root: AttemptId,
+    sifted: Sifted,
+) -> Result<Claimed> {
+    let mut moves = Moves::default();
+    stop(conn, claimer, &sifted.closed, &mut moves).await?;
+    let mut claimed = sifted.claimed;
+    claimed.sort_unstable_by_key(|delivery| delivery.seq);
+    let seqs: Vec<i64> = claimed.iter().map(|delivery| delivery.seq).collect();
+    let (Some(first), Some(last)) = (seqs.first().copied(), seqs.last().copied()) else {
+        moves.write(claimer.campaign, conn).await?;
+        return Ok(Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() });
+    };
+    let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
+    sqlx::query(
+        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, claimed_at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(attempt.0)
+    .bind(claimer.campaign.0)
+    .bind(root.0)
+    .bind(claimer.token.0.as_slice())
+    .bind(rows::json_ranges(&seqs))
+    .bind(claimer.now_ms)
+    .execute(&mut *conn)
+    .await?;
+    let marked = if last - first + 1 == count {
+        sqlx::query(
+            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?4, root_id = NULL, updated_at_ms = ?5
+              WHERE campaign_id = ?1 AND seq BETWEEN ?2 AND ?3 AND state = 'ready'",
+        )
+        .bind(claimer.campaign.0)
+        .bind(first)
+        .bind(last)
+        .bind(attempt.0)
+        .bind(claimer.now_ms)
+    } else {
+        sqlx::query(
+            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?3, root_id = NULL, updated_at_ms = ?4
+              WHERE (campaign_id, seq) IN (SELECT ?1, value FROM json_each(?2)) AND state = 'ready'",
+        )
+        .bind(claimer.campaign.0)
+        .bind(rows::json_numbers(&seqs))
+        .bind(attempt.0)
+        .bind(claimer.now_ms)
+    }
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    if marked != seqs.len() as u64 {
+        return Err(LedgerError::Corrupt("a claim that marked other rows than it read"));
+    }
+    moves.left(DeliveryState::Ready, "", marked);
+    moves.entered(DeliveryState::Claimed, "", marked);
+    moves.write(claimer.campaign, conn).await?;
+    Ok(Claimed { attempt: Some(attempt), root: claimer.token, deliveries: claimed, again: Vec::new() })
+}
+
+/// T3 for candidates behind a closed gate. One that may have been accepted before can't be called stopped.
+async fn stop(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    closed: &[(i64, StopReason, bool)],
+    moves: &mut Moves,
+) -> Result<()> {
+    for (seq, reason, doubted) in closed {
+        let state = if *doubted { DeliveryState::UnknownFinal } else { DeliveryState::Stopped };
+        sqlx::query(
+            "UPDATE delivery SET state = ?3, detail = ?4, root_id = NULL, updated_at_ms = ?5
+              WHERE campaign_id = ?1 AND seq = ?2",
+        )
+        .bind(claimer.campaign.0)
+        .bind(seq)
+        .bind(state.as_str())
+        .bind(reason.as_str())
+        .bind(claimer.now_ms)
+        .execute(&mut *conn)
+        .await?;
+        moves.left(DeliveryState::Ready, "", 1);
+        moves.entered(state, reason.as_str(), 1);
+    }
+    Ok(())
+}
+
+/// T6 to T9, T21 and T13, by compare-and-set on the attempt.
+async fn record_batch(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    lane: Lane,
+    attempt: AttemptId,
+    outcomes: &[(i64, Outcome)],
+    now_ms: i64,
+) -> Result<()> {
+    let mut moves = Moves::default();
+    // Almost always a whole batch comes to the same; a batch that does not is written in as many statements as it has
+    // kinds of outcome.
+    let mut groups: Vec<(Next<'_>, Vec<Member<'_>>)> = Vec::new();
+    for (seq, outcome) in outcomes {
+        let next = match outcome {
+            Outcome::Duplicate => duplicate(is_doubted(conn, campaign, *seq).await?),
+            outcome => next(outcome),
+        };
+        let provider_id = match outcome {
+            Outcome::Accepted { provider_id } => provider_id.as_deref(),
+            _ => None,
+        };
+        let member = Member { seq: *seq, provider_id };
+        match groups.iter_mut().find(|(known, _)| *known == next) {
+            Some((_, members)) => members.push(member),
+            None => groups.push((next, vec![member])),
+        }
+    }
+    for (next, members) in &groups {
+        let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
+        moves.left(DeliveryState::Claimed, "", done);
+        moves.entered(next.state, next.detail, done);
+        if next.state == DeliveryState::Accepted && done != members.len() as u64 {
+            // Some were given up meanwhile: what the provider accepted is accepted, whatever we thought.
+            for member in members {
+                late(conn, campaign, member, now_ms, &mut moves).await?;
+            }
+        }
+    }
+    if lane == Lane::Transactional {
+        forget_messages(conn, campaign, outcomes).await?;
+    }
+    end_attempt(conn, campaign, attempt, now_ms).await?;
+    moves.write(campaign, conn).await
+}
+
+/// What a claimed delivery becomes.
+#[derive(Debug, PartialEq, Eq)]
+struct Next<'a> {
+    state: DeliveryState,
+    detail: &'a str,
+    next_at_ms: Option<i64>,
+    /// Added to the attempts that count.
+    attempts: i64,
+    /// 1 after a definite refusal, which ends all doubt about the key it was made with.
+    epoch: i64,
+    /// 1 when the key may have been accepted.
+    doubted: i64,
+    alone: i64,
+}
+
+impl<'a> Next<'a> {
+    const fn new(state: DeliveryState, detail: &'a str) -> Self {
+        Self { state, detail, next_at_ms: None, attempts: 0, epoch: 0, doubted: 0, alone: 0 }
+    }
+}
+
+/// One delivery of a group with the same outcome.
+struct Member<'a> {
+    seq: i64,
+    provider_id: Option<&'a str>,
+}
+
+fn next(outcome: &Outcome) -> Next<'_> {
+    match outcome {
+        Outcome::Accepted { .. } => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "answer") },
+        Outcome::Duplicate => duplicate(false),
+        Outcome::Failed(code) => Next { attempts: 1, epoch: 1, ..Next::new(DeliveryState::Failed, code.as_str()) },
+        Outcome::Retry { at_ms, code, counts, alone } => Next {
+            next_at_ms: Some(*at_ms),
+            attempts: i64::from(*counts == Counts::AsAttempt),
+            epoch: 1,
+            alone: i64::from(*alone),
+            ..Next::new(DeliveryState::RetryWait, code.as_str())
+        },
+        Outcome::Released { alone } => Next { alone: i64::from(*alone), ..Next::new(DeliveryState::Ready, "") },
+        Outcome::Unknown { code, look_at_ms } => Next {
+            next_at_ms: Some(*look_at_ms),
+            attempts: 1,
+            doubted: 1,
+            ..Next::new(DeliveryState::Unknown, code.as_str())
+        },
+        Outcome::Erased => Next::new(DeliveryState::Stopped, StopReason::Erased.as_str()),
+    }
+}
+
+/// A provider knows the key already: proof of acceptance when we were in doubt about it, a fault otherwise.
+fn duplicate(doubted: bool) -> Next<'static> {
+    if doubted {
+        Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") }
+    } else {
+        tracing::error!("a provider refused a key as used that was never used before; the delivery is failed");
+        Next { attempts: 1, epoch: 1, ..Next::new(DeliveryState::Failed, "key_collision") }
+    }
+}
+
+async fn write_group(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    attempt: AttemptId,
+    next: &Next<'_>,
+    members: &[Member<'_>],
+    now_ms: i64,
+) -> Result<u64> {
+    let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(0) };
+    let is_range = last.seq - first.seq + 1 == i64::try_from(members.len()).unwrap_or(i64::MAX)
+        && members.is_sorted_by_key(|member| member.seq)
+        && members.iter().all(|member| member.provider_id == first.provider_id);
+    let query = if is_range {
+        sqlx::query(
+            "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
+                    key_epoch = min(key_epoch + ?5, 255), doubted = CASE ?5 WHEN 1 THEN 0 ELSE max(doubted, ?6) END,
+                    alone = max(alone, ?7), updated_at_ms = ?8, provider_id = coalesce(?12, provider_id)
+              WHERE campaign_id = ?9 AND seq BETWEEN ?11 AND ?13 AND attempt_id = ?10 AND state = 'claimed'",
+        )
+    } else {
+        sqlx::query(
+            "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
+                    key_epoch = min(key_epoch + ?5, 255), doubted = CASE ?5 WHEN 1 THEN 0 ELSE max(doubted, ?6) END,
+                    alone = max(alone, ?7), updated_at_ms = ?8, provider_id = coalesce(j.value ->> 2, provider_id)
+               FROM json_each(?11) j
+              WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1
+                AND delivery.attempt_id = ?10 AND delivery.state = 'claimed' AND delivery.campaign_id = ?9",
+        )
+    }
+    .bind(next.state.as_str())
+    .bind(next.detail)
+    .bind(next.next_at_ms)
+    .bind(next.attempts)
+    .bind(next.epoch)
+    .bind(next.doubted)
+    .bind(next.alone)
+    .bind(now_ms)
+    .bind(campaign.0)
+    .bind(attempt.0);
+    let query = if is_range {
+        query.bind(first.seq).bind(first.provider_id).bind(last.seq)
+    } else {
+        let rows: Vec<_> = members.iter().map(|member| (campaign.0, member.seq, member.provider_id)).collect();
+        query.bind(rows::to_json(&rows)?)
+    };
+    Ok(query.execute(conn).await?.rows_affected())
+}
+
+/// The variables of single messages are not kept past their end.
+async fn forget_messages(conn: &mut SqliteConnection, campaign: CampaignId, outcomes: &[(i64, Outcome)]) -> Result<()> {
+    let seqs: Vec<i64> = outcomes.iter().map(|(seq, _)| *seq).collect();
+    sqlx::query(
+        "DELETE FROM message WHERE (campaign_id, seq) IN (
+             SELECT d.campaign_id, d.seq FROM json_each(?2) j CROSS JOIN delivery d
+                 ON d.campaign_id = ?1 AND d.seq = j.value
+              WHERE d.state IN ('accepted', 'failed', 'expired', 'stopped', 'unknown_final'))",
+    )
+    .bind(campaign.0)
+    .bind(rows::json_numbers(&seqs))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Marks an attempt ended once none of its deliveries is claimed any more.
+async fn end_attempt(conn: &mut SqliteConnection, campaign: CampaignId, attempt: AttemptId, now_ms: i64) -> Result<()> {
+    sqlx::query(
+        "UPDATE attempt SET ended_at_ms = ?3 WHERE id = ?2 AND ended_at_ms IS NULL
+            AND NOT EXISTS (SELECT 1 FROM json_each(attempt.ranges) r CROSS JOIN delivery d
+                                ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
+                             WHERE d.attempt_id = ?2 AND d.state = 'claimed')",
+    )
+    .bind(campaign.0)
+    .bind(attempt.0)
+    .bind(now_ms)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn is_doubted(conn: &mut SqliteConnection, campaign: CampaignId, seq: i64) -> Result<bool> {
+    let row = sqlx::query("SELECT doubted FROM delivery WHERE campaign_id = ? AND seq = ?")
+        .bind(campaign.0)
+        .bind(seq)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.is_some_and(|row| row.get::<i64, _>(0) != 0))
+}
+
+/// T13: an acceptance that comes after we gave the attempt up. Proof beats everything.
+async fn late(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    member: &Member<'_>,
+    now_ms: i64,
+    moves: &mut Moves,
+) -> Result<()> {
+    let row =
+        sqlx::query("SELECT state, detail FROM delivery WHERE campaign_id = ? AND seq = ? AND state <> 'accepted'")
+            .bind(campaign.0)
+            .bind(member.seq)
+            .fetch_optional(&mut *conn)
+            .await?;
+    let Some(row) = row else { return Ok(()) };
+    let (state, detail): (DeliveryState, String) = (rows::word(&row, "state")?, row.try_get("detail")?);
+    sqlx::query(
+        "UPDATE delivery SET state = 'accepted', detail = 'late_answer', next_at_ms = NULL, root_id = NULL,
+                provider_id = coalesce(?3, provider_id), updated_at_ms = ?4
+          WHERE campaign_id = ?1 AND seq = ?2",
+    )
+    .bind(campaign.0)
+    .bind(member.seq)
+    .bind(member.provider_id)
+    .bind(now_ms)
+    .execute(conn)
+    .await?;
+    moves.left(state, &detail, 1);
+    moves.entered(DeliveryState::Accepted, "", 1);
+    metrics::counter!("dispatch_unknown_settled_total", "how" => "late_answer").increment(1);
+    Ok(())
+}
+
+async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i64, i64)>, now_ms: i64) -> Result<()> {
+    let mut moves = Moves::default();
+    let done = sqlx::query(
+        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 1,
+                updated_at_ms = ?3
+           FROM json_each(?2) j
+          WHERE delivery.campaign_id = ?1 AND delivery.seq = j.value ->> 0 AND delivery.state = 'ready'",
+    )
+    .bind(campaign.0)
+    .bind(rows::to_json(&waits)?)
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    moves.left(DeliveryState::Ready, "", done);
+    moves.entered(DeliveryState::RetryWait, "", done);
+    moves.write(campaign, conn).await
+}
+
+async fn destinations(
+    readers: &sqlx::SqlitePool,
+    campaign: CampaignId,
+    channel: Channel,
+    seqs: &[i64],
+) -> Result<Vec<Option<i64>>> {
+    let (_, _, destination) = address_columns(channel);
+    let sql = format!(
+        "SELECT c.{destination} FROM json_each(?2) j
+           LEFT JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
+           LEFT JOIN contact c ON c.id = d.contact_id ORDER BY j.key"
+    );
+    let rows =
+        sqlx::query(AssertSqlSafe(sql)).bind(campaign.0).bind(rows::json_numbers(seqs)).fetch_all(readers).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}

@@ -1,0 +1,160 @@
+//! Opening the file: the lock, the pragmas, the migrations, the key's fingerprint.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use dispatch_workers::{
+    clock::{Clock, Entropy},
+    sealing::MasterKey,
+};
+use sqlx::{
+    Connection as _, Row as _, SqliteConnection,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{SqliteLedger, writer::Writer};
+use crate::ledger::{LedgerError, Result};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/sqlite");
+
+/// Marks the file as a Dispatch ledger (`PRAGMA application_id`): "DSPL".
+const APPLICATION_ID: i64 = 0x4453_504c;
+/// Page cache of the writer, KiB: enough for the upper levels of the trees of 10 M deliveries.
+const WRITER_CACHE_KIB: i64 = 24 * 1_024;
+/// Page cache of each reader, KiB.
+const READER_CACHE_KIB: i64 = 4 * 1_024;
+const READERS: u32 = 3;
+/// Pages of the write-ahead log before it is moved into the file (16 MiB).
+const WAL_PAGES: u32 = 4_096;
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`, making or migrating it as needed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`] with what to do when another process has it open, it is not a ledger, was made by a newer
+    /// version, or belongs to another key.
+    pub async fn open(
+        path: &Path,
+        master: MasterKey,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self> {
+        let lock = lock(path)?;
+        let options = options(path);
+        let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
+        prepare(&mut conn, path, &master, clock.now_ms()).await?;
+        let last_contact: i64 = sqlx::query("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contact'")
+            .fetch_one(&mut conn)
+            .await?
+            .get(0);
+        conn.close().await?;
+
+        let writer = Writer::start(options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(options.pragma("cache_size", format!("-{READER_CACHE_KIB}")).pragma("query_only", "1"));
+        let send_keys = Arc::new(master.send_keys());
+        Ok(Self {
+            writer,
+            readers,
+            master,
+            send_keys,
+            clock,
+            entropy,
+            tenant_keys: Mutex::new(HashMap::new()),
+            next_contact: (last_contact + 1).into(),
+            _lock: lock,
+        })
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(256)
+        .pragma("temp_store", "memory")
+        .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
+        // Freed pages are overwritten: what was erased is not left in the file.
+        .pragma("secure_delete", "fast")
+}
+
+fn lock(path: &Path) -> Result<std::fs::File> {
+    let lock_path = PathBuf::from(format!("{}.lock", path.display()));
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|error| {
+        LedgerError::Open(format!(
+            "the ledger {} cannot be locked: {} cannot be written ({}); check that its folder exists and is writable",
+            path.display(),
+            lock_path.display(),
+            error.kind()
+        ))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(LedgerError::Open(format!(
+            "the ledger {} is open in another process; stop that one first (a SQLite ledger serves one process)",
+            path.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(LedgerError::Open(format!("the ledger {} cannot be locked: {}", path.display(), error.kind())))
+        }
+    }
+}
+
+fn unusable(path: &Path, error: sqlx::Error) -> LedgerError {
+    LedgerError::Open(format!("the ledger {} cannot be opened: {}", path.display(), LedgerError::from(error)))
+}
+
+async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, now_ms: i64) -> Result<()> {
+    let name = path.display();
+    let tables: i64 = sqlx::query("SELECT count(*) FROM sqlite_schema WHERE type = 'table'")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(|error| unusable(path, error))?
+        .get(0);
+    let application: i64 = sqlx::query("PRAGMA application_id").fetch_one(&mut *conn).await?.get::<i32, _>(0).into();
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(LedgerError::Open(format!(
+            "{name} is a database of another program; give another path in ledger.url, nothing was changed"
+        )));
+    }
+    if tables == 0 {
+        sqlx::query("PRAGMA application_id = 1146310732").execute(&mut *conn).await?;
+    }
+    MIGRATIONS.run(&mut *conn).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => LedgerError::Open(format!(
+            "the ledger {name} was made by a newer version of Dispatch (it has schema {version}); \
+             use that version, nothing was changed"
+        )),
+        error => LedgerError::Open(format!("the ledger {name} cannot be brought up to date: {error}")),
+    })?;
+    check_key(conn, path, master, now_ms).await
+}
+
+async fn check_key(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, now_ms: i64) -> Result<()> {
+    let fingerprint = master.fingerprint();
+    sqlx::query("INSERT INTO ledger (id, key_fingerprint, created_at_ms) VALUES (1, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(fingerprint.as_slice())
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await?;
+    let stored: Vec<u8> = sqlx::query("SELECT key_fingerprint FROM ledger").fetch_one(&mut *conn).await?.get(0);
+    if stored == fingerprint {
+        return Ok(());
+    }
+    Err(LedgerError::Open(format!(
+        "the key file does not belong to the ledger {}; point ledger.key_file at the key it was made with \
+         (without that key its contacts cannot be read by anyone)",
+        path.display()
+    )))
+}

@@ -1,0 +1,465 @@
+//! The scheduler's part: what starts, waits, ends, and what became of the unanswered.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    ids::{AttemptId, CampaignId, TenantId},
+    states::{DeliveryState, StopReason},
+};
+use dispatch_workers::{delivery::Timing, message::Token};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{SqliteLedger, expansion, rows, tally::Moves};
+use crate::ledger::{CampaignBrief, Due, LedgerError, Result, Schedule, UnknownDelivery, UnknownGroup, Verdict};
+
+#[async_trait]
+impl Schedule for SqliteLedger {
+    async fn unfinished(&self) -> Result<Vec<CampaignBrief>> {
+        let rows = sqlx::query(
+            "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,
+                    c.expires_at_ms, c.expanded,
+                    coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'ready'), 0) AS ready,
+                    coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'claimed'), 0) AS claimed,
+                    coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'unknown'), 0) AS unknown,
+                    coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'retry_wait'), 0) AS waiting,
+                    coalesce(sum(t.deliveries) FILTER (WHERE t.state NOT IN
+                        ('ready', 'claimed', 'unknown', 'retry_wait')), 0) AS finished
+               FROM campaign c LEFT JOIN tally t ON t.campaign_id = c.id
+              WHERE c.ended_at_ms IS NULL AND c.state IN ('scheduled', 'running', 'paused', 'cancelled')
+              GROUP BY c.id ORDER BY c.launched_at_ms, c.id",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let count = |row: &sqlx::sqlite::SqliteRow, column| -> Result<u64> {
+            Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+        };
+        rows.iter()
+            .map(|row| {
+                Ok(CampaignBrief {
+                    id: CampaignId(row.try_get("id")?),
+                    tenant: TenantId(row.try_get("tenant_id")?),
+                    channel: rows::word(row, "channel")?,
+                    lane: rows::word(row, "lane")?,
+                    state: rows::word(row, "state")?,
+                    account: row.try_get("account")?,
+                    unknown_policy: rows::word(row, "unknown_policy")?,
+                    send_at_ms: row.try_get("send_at_ms")?,
+                    expires_at_ms: row.try_get("expires_at_ms")?,
+                    expanded: row.try_get::<i64, _>("expanded")? != 0,
+                    ready: count(row, "ready")?,
+                    claimed: count(row, "claimed")?,
+                    unknown: count(row, "unknown")?,
+                    waiting: count(row, "waiting")?,
+                    finished: count(row, "finished")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn start_due(&self, now_ms: i64) -> Result<u64> {
+        self.writer
+            .run("start_due", move |conn| {
+                Box::pin(async move {
+                    let done = sqlx::query(
+                        "UPDATE campaign SET state = 'running'
+                          WHERE ended_at_ms IS NULL AND state = 'scheduled' AND coalesce(send_at_ms, 0) <= ?",
+                    )
+                    .bind(now_ms)
+                    .execute(conn)
+                    .await?;
+                    Ok(done.rows_affected())
+                })
+            })
+            .await
+    }
+
+    async fn expand(&self, campaign: CampaignId, contacts_max: u32, now_ms: i64) -> Result<u64> {
+        self.writer.run("expand", move |conn| Box::pin(expansion::expand(conn, campaign, contacts_max, now_ms))).await
+    }
+
+    async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>> {
+        let rows = sqlx::query(
+            "SELECT seq FROM delivery WHERE campaign_id = ? AND seq >= ? AND state = 'ready' ORDER BY seq LIMIT ?",
+        )
+        .bind(campaign.0)
+        .bind(from)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    async fn wake_waiting(&self, now_ms: i64, limit: u32) -> Result<Vec<Due>> {
+        self.writer.run("wake_waiting", move |conn| Box::pin(wake_waiting(conn, now_ms, limit))).await
+    }
+
+    async fn expire(&self, now_ms: i64, limit: u32) -> Result<u64> {
+        self.writer.run("expire", move |conn| Box::pin(expire(conn, now_ms, limit))).await
+    }
+
+    async fn stop_waiting(&self, campaign: CampaignId, reason: StopReason, now_ms: i64, limit: u32) -> Result<u64> {
+        self.writer
+            .run("stop_waiting", move |conn| {
+                Box::pin(end_waiting(conn, campaign, DeliveryState::Stopped, reason.as_str(), now_ms, limit))
+            })
+            .await
+    }
+
+    async fn reap(&self, claimed_before_ms: i64, now_ms: i64, timing: &Timing) -> Result<u64> {
+        let settle_ms = i64::try_from(timing.settle_ms()).unwrap_or(i64::MAX / 4);
+        let ask_again_ms = i64::try_from(timing.ask_again_ms).unwrap_or(i64::MAX / 4);
+        // The first look comes at the earlier of the two; the reconciler knows the provider's class.
+        let first_look_ms = settle_ms.min(ask_again_ms);
+        let reaped =
+            self.writer.run("reap", move |conn| Box::pin(reap(conn, claimed_before_ms, now_ms, first_look_ms))).await?;
+        if reaped > 0 {
+            metrics::counter!("dispatch_claims_expired_total").increment(reaped);
+        }
+        Ok(reaped)
+    }
+
+    async fn unknown_due(&self, now_ms: i64, limit: u32) -> Result<Vec<UnknownGroup>> {
+        let rows = sqlx::query(
+            "SELECT d.campaign_id, d.seq, d.key_epoch, d.alone, d.resends, d.attempt_id, a.token, a.claimed_at_ms,
+                    a.root_id, r.token AS root_token, r.claimed_at_ms AS root_claimed_at_ms
+               FROM delivery d JOIN attempt a ON a.id = d.attempt_id JOIN attempt r ON r.id = a.root_id
+              WHERE d.state = 'unknown' AND d.next_at_ms <= ? LIMIT ?",
+        )
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        let mut groups: BTreeMap<i64, UnknownGroup> = BTreeMap::new();
+        for row in &rows {
+            let attempt = AttemptId(row.try_get("attempt_id")?);
+            let delivery = UnknownDelivery {
+                seq: row.try_get("seq")?,
+                key_epoch: u8::try_from(row.try_get::<i64, _>("key_epoch")?).unwrap_or(u8::MAX),
+                alone: row.try_get::<i64, _>("alone")? != 0,
+                resends: row.try_get("resends")?,
+            };
+            match groups.entry(attempt.0) {
+                std::collections::btree_map::Entry::Occupied(mut group) => group.get_mut().deliveries.push(delivery),
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    place.insert(UnknownGroup {
+                        campaign: CampaignId(row.try_get("campaign_id")?),
+                        attempt,
+                        token: token(row.try_get("token")?)?,
+                        claimed_at_ms: row.try_get("claimed_at_ms")?,
+                        root: AttemptId(row.try_get("root_id")?),
+                        root_token: token(row.try_get("root_token")?)?,
+                        root_claimed_at_ms: row.try_get("root_claimed_at_ms")?,
+                        deliveries: vec![delivery],
+                    });
+                }
+            }
+        }
+        Ok(groups
+            .into_values()
+            .map(|mut group| {
+                group.deliveries.sort_unstable_by_key(|delivery| delivery.seq);
+                group
+            })
+            .collect())
+    }
+
+    async fn settle(
+        &self,
+        campaign: CampaignId,
+        attempt: AttemptId,
+        verdicts: &[(i64, Verdict)],
+        now_ms: i64,
+    ) -> Result<Vec<i64>> {
+        let verdicts = verdicts.to_vec();
+        self.writer
+            .run("settle", move |conn| {
+                Box::pin(async move { settle(conn, campaign, attempt, &verdicts, now_ms).await })
+            })
+            .await
+    }
+
+    async fn pause_account(&self, account: &str, reason: &str) -> Result<Vec<(TenantId, CampaignId)>> {
+        let (account, reason) = (account.to_owned(), reason.to_owned());
+        self.writer
+            .run("pause_account", move |conn| {
+                Box::pin(async move {
+                    let rows = sqlx::query(
+                        "UPDATE campaign SET state = 'paused', pause_reason = ?2
+                          WHERE account = ?1 AND state = 'running' AND lane = 'bulk' RETURNING tenant_id, id",
+                    )
+                    .bind(account)
+                    .bind(reason)
+                    .fetch_all(conn)
+                    .await?;
+                    rows.iter().map(|row| Ok((TenantId(row.try_get(0)?), CampaignId(row.try_get(1)?)))).collect()
+                })
+            })
+            .await
+    }
+
+    async fn complete(&self, campaign: CampaignId, now_ms: i64) -> Result<bool> {
+        self.writer
+            .run("complete", move |conn| {
+                Box::pin(async move {
+                    let done = sqlx::query(
+                        "UPDATE campaign SET ended_at_ms = ?2,
+                                state = CASE state WHEN 'running' THEN 'completed' ELSE state END
+                          WHERE id = ?1 AND lane = 'bulk' AND state IN ('running', 'cancelled') AND expanded = 1
+                            AND ended_at_ms IS NULL
+                            AND NOT EXISTS (SELECT 1 FROM tally t WHERE t.campaign_id = ?1 AND t.deliveries <> 0
+                                              AND t.state IN ('ready', 'claimed', 'unknown', 'retry_wait'))",
+                    )
+                    .bind(campaign.0)
+                    .bind(now_ms)
+                    .execute(conn)
+                    .await?;
+                    Ok(done.rows_affected() == 1)
+                })
+            })
+            .await
+    }
+
+    async fn forget_old_answers(&self, older_than_ms: i64) -> Result<u64> {
+        self.writer
+            .run("forget_old_answers", move |conn| {
+                Box::pin(async move {
+                    let done = sqlx::query("DELETE FROM idempotency WHERE created_at_ms < ?")
+                        .bind(older_than_ms)
+                        .execute(conn)
+                        .await?;
+                    Ok(done.rows_affected())
+                })
+            })
+            .await
+    }
+}
+
+fn token(bytes: &[u8]) -> Result<Token> {
+    bytes.try_into().map(Token).map_err(|_| LedgerError::Corrupt("an attempt's token"))
+}
+
+/// T11.
+async fn wake_waiting(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> Result<Vec<Due>> {
+    let rows = sqlx::query(
+        "SELECT d.campaign_id, d.seq FROM delivery d CROSS JOIN campaign c ON c.id = d.campaign_id
+          WHERE d.state = 'retry_wait' AND d.next_at_ms <= ? AND c.state = 'running' LIMIT ?",
+    )
+    .bind(now_ms)
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut by_campaign: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for row in &rows {
+        by_campaign.entry(row.try_get(0)?).or_default().push(row.try_get(1)?);
+    }
+    let mut due = Vec::with_capacity(by_campaign.len());
+    for (campaign, mut seqs) in by_campaign {
+        let campaign = CampaignId(campaign);
+        seqs.sort_unstable();
+        let done = sqlx::query(
+            "UPDATE delivery SET state = 'ready', next_at_ms = NULL, updated_at_ms = ?3
+              WHERE (campaign_id, seq) IN (SELECT ?1, value FROM json_each(?2)) AND state = 'retry_wait'",
+        )
+        .bind(campaign.0)
+        .bind(rows::json_numbers(&seqs))
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+        let mut moves = Moves::default();
+        moves.left(DeliveryState::RetryWait, "", done);
+        moves.entered(DeliveryState::Ready, "", done);
+        moves.write(campaign, conn).await?;
+        due.push(Due { campaign, seqs });
+    }
+    Ok(due)
+}
+
+/// T4.
+async fn expire(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> Result<u64> {
+    let expired = sqlx::query(
+        "SELECT id FROM campaign WHERE ended_at_ms IS NULL AND expires_at_ms <= ?
+            AND state IN ('scheduled', 'running', 'paused')",
+    )
+    .bind(now_ms)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut done = 0;
+    for row in &expired {
+        let campaign = CampaignId(row.try_get(0)?);
+        // Whoever was not found by then is not sent to; the campaign ends with those it found.
+        sqlx::query("UPDATE campaign SET expanded = 1, state = 'running', pause_reason = NULL WHERE id = ?")
+            .bind(campaign.0)
+            .execute(&mut *conn)
+            .await?;
+        done += end_waiting(conn, campaign, DeliveryState::Expired, "", now_ms, limit).await?;
+    }
+    Ok(done)
+}
+
+/// Ends ready and waiting deliveries of a campaign. One that may have been accepted before can't be called unsent.
+async fn end_waiting(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    end: DeliveryState,
+    detail: &str,
+    now_ms: i64,
+    limit: u32,
+) -> Result<u64> {
+    let waiting: i64 = sqlx::query(
+        "SELECT coalesce(sum(deliveries), 0) FROM tally WHERE campaign_id = ? AND state IN ('ready', 'retry_wait')",
+    )
+    .bind(campaign.0)
+    .fetch_one(&mut *conn)
+    .await?
+    .try_get(0)?;
+    if waiting == 0 {
+        return Ok(0);
+    }
+    let mut moves = Moves::default();
+    let mut ended = 0;
+    for (from, doubted, to) in [
+        (DeliveryState::Ready, 0, end),
+        (DeliveryState::Ready, 1, DeliveryState::UnknownFinal),
+        (DeliveryState::RetryWait, 0, end),
+        (DeliveryState::RetryWait, 1, DeliveryState::UnknownFinal),
+    ] {
+        let done = sqlx::query(
+            "UPDATE delivery SET state = ?4, detail = ?5, next_at_ms = NULL, root_id = NULL, updated_at_ms = ?6
+              WHERE (campaign_id, seq) IN (SELECT campaign_id, seq FROM delivery
+                                            WHERE campaign_id = ?1 AND state = ?2 AND doubted = ?3 LIMIT ?7)",
+        )
+        .bind(campaign.0)
+        .bind(from.as_str())
+        .bind(doubted)
+        .bind(to.as_str())
+        .bind(detail)
+        .bind(now_ms)
+        .bind(limit)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+        moves.left(from, "", done);
+        moves.entered(to, detail, done);
+        ended += done;
+    }
+    moves.write(campaign, conn).await?;
+    Ok(ended)
+}
+
+/// T10: attempts that should have ended long ago. What became of their deliveries is not known.
+async fn reap(conn: &mut SqliteConnection, claimed_before_ms: i64, now_ms: i64, first_look_ms: i64) -> Result<u64> {
+    let open = sqlx::query(
+        "SELECT id, campaign_id, ranges, claimed_at_ms FROM attempt
+          WHERE ended_at_ms IS NULL AND claimed_at_ms <= ? ORDER BY claimed_at_ms LIMIT 1000",
+    )
+    .bind(claimed_before_ms)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut reaped = 0;
+    for row in &open {
+        let (attempt, campaign) = (row.try_get::<i64, _>("id")?, CampaignId(row.try_get("campaign_id")?));
+        let claimed_at_ms: i64 = row.try_get("claimed_at_ms")?;
+        let done = sqlx::query(
+            "UPDATE delivery SET state = 'unknown', detail = 'no_outcome', attempts = attempts + 1, doubted = 1,
+                    next_at_ms = ?4, updated_at_ms = ?5
+              WHERE (campaign_id, seq) IN (
+                    SELECT d.campaign_id, d.seq FROM json_each(?3) r CROSS JOIN delivery d
+                        ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
+                     WHERE d.attempt_id = ?2 AND d.state = 'claimed')",
+        )
+        .bind(campaign.0)
+        .bind(attempt)
+        .bind(row.try_get::<String, _>("ranges")?)
+        .bind(claimed_at_ms.saturating_add(first_look_ms))
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+        sqlx::query("UPDATE attempt SET ended_at_ms = ? WHERE id = ?")
+            .bind(now_ms)
+            .bind(attempt)
+            .execute(&mut *conn)
+            .await?;
+        let mut moves = Moves::default();
+        moves.left(DeliveryState::Claimed, "", done);
+        moves.entered(DeliveryState::Unknown, "", done);
+        moves.write(campaign, conn).await?;
+        reaped += done;
+    }
+    Ok(reaped)
+}
+
+async fn settle(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    attempt: AttemptId,
+    verdicts: &[(i64, Verdict)],
+    now_ms: i64,
+) -> Result<Vec<i64>> {
+    let mut moves = Moves::default();
+    let mut ready = Vec::new();
+    for (seq, verdict) in verdicts {
+        let settled = settle_one(conn, campaign, attempt, *seq, verdict, now_ms).await?;
+        let Some((state, detail)) = settled else { continue };
+        moves.left(DeliveryState::Unknown, "", 1);
+        moves.entered(state, detail, 1);
+        if state == DeliveryState::Ready {
+            ready.push(*seq);
+        }
+    }
+    moves.write(campaign, conn).await?;
+    Ok(ready)
+}
+
+/// What a verdict makes of an unknown delivery; nothing when it is no longer this attempt's unknown.
+async fn settle_one<'a>(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    attempt: AttemptId,
+    seq: i64,
+    verdict: &'a Verdict,
+    now_ms: i64,
+) -> Result<Option<(DeliveryState, &'a str)>> {
+    let ask_again = matches!(verdict, Verdict::AskAgain);
+    let (state, detail, how): (_, &str, _) = match verdict {
+        Verdict::Accepted { evidence, .. } => (DeliveryState::Accepted, evidence, "log"),
+        Verdict::Refused(code) => (DeliveryState::Failed, code, "refused"),
+        Verdict::Absent => (DeliveryState::Ready, "absent", "absent"),
+        Verdict::AskAgain => (DeliveryState::Ready, "ask_again", "asked_again"),
+        Verdict::Resend => (DeliveryState::Ready, "resend", "resend"),
+        Verdict::Later(_) => (DeliveryState::Unknown, "", "later"),
+        Verdict::Final => (DeliveryState::UnknownFinal, "undecided", "final"),
+    };
+    let (next_at_ms, provider_id) = match verdict {
+        Verdict::Later(at_ms) => (Some(*at_ms), None),
+        Verdict::Accepted { provider_id, .. } => (None, provider_id.as_deref()),
+        _ => (None, None),
+    };
+    let done = sqlx::query(
+        "UPDATE delivery SET state = ?4, detail = CASE ?5 WHEN '' THEN detail ELSE ?5 END, next_at_ms = ?6,
+                provider_id = coalesce(?7, provider_id), resends = resends + ?8,
+                root_id = CASE WHEN ?9 AND NOT alone THEN (SELECT root_id FROM attempt WHERE id = ?3) END,
+                updated_at_ms = ?10
+          WHERE campaign_id = ?1 AND seq = ?2 AND attempt_id = ?3 AND state = 'unknown'",
+    )
+    .bind(campaign.0)
+    .bind(seq)
+    .bind(attempt.0)
+    .bind(state.as_str())
+    .bind(detail)
+    .bind(next_at_ms)
+    .bind(provider_id)
+    .bind(i64::from(matches!(verdict, Verdict::Resend)))
+    .bind(ask_again)
+    .bind(now_ms)
+    .execute(conn)
+    .await?
+    .rows_affected();
+    if done == 0 || state == DeliveryState::Unknown {
+        return Ok(None);
+    }
+    metrics::counter!("dispatch_unknown_settled_total", "how" => how).increment(1);
+    Ok(Some((state, detail)))
+}
