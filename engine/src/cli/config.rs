@@ -1,0 +1,72 @@
+//! `dispatch config check` and `dispatch config print`.
+
+use std::io::{self, Write};
+
+use crate::settings::{Problem, Settings};
+
+/// Says where the settings came from and what the machine makes of them: key files, accounts. Returns the problems; the
+/// command succeeds when there are none.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn check(settings: &Settings, out: &mut impl Write) -> io::Result<Vec<Problem>> {
+    match &settings.source.file {
+        Some(file) => writeln!(out, "Settings from {}.", file.display())?,
+        None => writeln!(out, "No settings file; the defaults are in force.")?,
+    }
+    if !settings.source.variables.is_empty() {
+        writeln!(out, "Overridden by {}.", settings.source.variables.join(", "))?;
+    }
+    let problems = settings.check();
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    if problems.is_empty() {
+        let accounts = settings.providers.len();
+        writeln!(out, "All is well: {accounts} provider {}.", if accounts == 1 { "account" } else { "accounts" })?;
+    }
+    Ok(problems)
+}
+
+/// Prints the settings in force as TOML, secrets as `***`.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(settings.print_masked().map_err(io::Error::other)?.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_well_and_print_as_settings_again() {
+        let mut out = Vec::new();
+        // Not the key file of whoever runs this.
+        let mut settings = Settings::default();
+        settings.ledger.key_file = "/nonexistent/dispatch.key".into();
+        assert!(check(&settings, &mut out).unwrap().is_empty());
+        assert!(String::from_utf8(out).unwrap().ends_with("All is well: 0 provider accounts.\n"));
+
+        let mut printed = Vec::new();
+        print(&settings, &mut printed).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &printed).unwrap();
+        let again = Settings::load(Some(file.path()), std::iter::empty()).unwrap();
+        assert_eq!(again.ledger.key_file, settings.ledger.key_file);
+    }
+
+    #[test]
+    fn a_problem_is_printed_and_returned() {
+        let mut out = Vec::new();
+        let account = "kind = \"sendgrid\"";
+        let settings = Settings {
+            providers: [("main".to_owned(), toml::from_str(account).unwrap())].into(),
+            ..Settings::default()
+        };
+        let problems = check(&settings, &mut out).unwrap();
+        assert!(problems.iter().any(|problem| problem.key == "providers.main.key_file"));
+        assert!(String::from_utf8(out).unwrap().contains("DISPATCH_PROVIDERS__MAIN__KEY"));
+    }
+}

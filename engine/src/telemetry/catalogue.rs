@@ -1,0 +1,323 @@
+//! Every metric there is.
+
+use dispatch_schemas::states::{CampaignState, Channel, DeliveryState, Lane, StopReason};
+use dispatch_workers::providers::REGISTRY;
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name, with unit and `_total` as Prometheus wants them.
+    pub name: &'static str,
+    /// What it does with its values.
+    pub kind: Kind,
+    /// What one is.
+    pub unit: Unit,
+    /// Its labels, in the order they are given.
+    pub labels: &'static [Label],
+    /// What it tells, in a sentence.
+    pub meaning: &'static str,
+    /// Where it stands in the page.
+    pub area: Area,
+}
+
+/// What a metric does with its values.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Adds up, from the start of the process.
+    Counter,
+    /// Shows the last one.
+    Gauge,
+    /// Counts them by size, in buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// Prometheus' word for it, and the macro's.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Deliveries, each to one recipient.
+    Deliveries,
+    /// Things of the kind the name says.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// The word in the page.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deliveries => "deliveries",
+            Self::Count => "count",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// A label. Its values are bounded, whatever the program is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Label {
+    /// Its name.
+    pub key: &'static str,
+    /// What it may say.
+    pub values: Values,
+}
+
+/// What a label may say.
+#[derive(Debug, Clone, Copy)]
+pub enum Values {
+    /// One of these words.
+    Words(fn() -> Vec<&'static str>),
+    /// What bounds it.
+    BoundedBy(&'static str),
+}
+
+/// The question a metric helps to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// Sends.
+    Sending,
+    /// Limits.
+    Limits,
+    /// Deliveries and campaigns.
+    Progress,
+    /// Uncertain outcomes.
+    Safety,
+    /// The ledger.
+    Ledger,
+    /// Imports and gates.
+    Contacts,
+    /// The API.
+    Api,
+    /// The process.
+    Process,
+}
+
+impl Area {
+    /// All, in the order of the page.
+    pub const ALL: &[Self] = &[
+        Self::Progress,
+        Self::Sending,
+        Self::Limits,
+        Self::Safety,
+        Self::Ledger,
+        Self::Contacts,
+        Self::Api,
+        Self::Process,
+    ];
+
+    /// Its heading in the page.
+    #[must_use]
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Self::Sending => "What do the providers say?",
+            Self::Limits => "What holds sending back?",
+            Self::Progress => "Does work move, and where does it wait?",
+            Self::Safety => "Was anything left undecided?",
+            Self::Ledger => "Is the ledger well?",
+            Self::Contacts => "What comes in, and who opted out?",
+            Self::Api => "Is the API well?",
+            Self::Process => "What runs here?",
+        }
+    }
+}
+
+const fn label(key: &'static str, words: fn() -> Vec<&'static str>) -> Label {
+    Label { key, values: Values::Words(words) }
+}
+
+const fn bounded(key: &'static str, by: &'static str) -> Label {
+    Label { key, values: Values::BoundedBy(by) }
+}
+
+const CHANNEL: Label = label("channel", || Channel::ALL.iter().map(|channel| channel.as_str()).collect());
+const PROVIDER: Label = label("provider", || REGISTRY.iter().map(|entry| entry.kind).collect());
+const LANE: Label = label("lane", || Lane::ALL.iter().map(|lane| lane.as_str()).collect());
+const VERDICT: Label = label("verdict", || VERDICTS.to_vec());
+const SCOPE: Label = label("scope", || vec!["account", "tenant", "campaign", "destination", "none"]);
+const OPERATION: Label = bounded("operation", "one word per operation of the ledger, such as `claim` or `record`");
+const ROUTE: Label = bounded("route", "the API's route templates, such as `/v1/campaigns/{id}`; never a path");
+
+const VERDICTS: [&str; 8] =
+    ["accepted", "duplicate", "refused", "deferred", "throttled", "account_refused", "not_sent", "unknown"];
+
+/// Bounds for what a provider or client waits for.
+const WAITS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Bounds for the local disk.
+const DISK: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Bounds for batches of up to a request's worth of recipients.
+const BATCHES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0];
+/// Bounds for waits for permits, which look around four times a second.
+const PERMIT_WAITS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25];
+
+macro_rules! metrics {
+    ($($area:ident { $($name:literal $kind:expr, $unit:ident, [$($label:expr),*], $meaning:literal;)+ })+) => {
+        /// Every metric, by area.
+        pub const METRICS: &[Metric] = &[$($(Metric {
+            name: $name,
+            kind: $kind,
+            unit: Unit::$unit,
+            labels: &[$($label),*],
+            meaning: $meaning,
+            area: Area::$area,
+        },)+)+];
+    };
+}
+
+metrics! {
+    Progress {
+        "dispatch_deliveries" Kind::Gauge, Deliveries,
+            [label("state", || DeliveryState::ALL.iter().map(|state| state.as_str()).collect()), CHANNEL],
+            "Deliveries of campaigns that are not over, by the state they are in. Their sum is the audience.";
+        "dispatch_queue_jobs" Kind::Gauge, Count, [CHANNEL, LANE],
+            "Jobs handed to the workers and not finished. Near zero while deliveries are `ready`: the workers are faster \
+             than the hand-over.";
+        "dispatch_oldest_waiting_seconds" Kind::Gauge, Seconds, [CHANNEL],
+            "How long the delivery that has been due for longest has been waiting. Grows while something is stuck.";
+        "dispatch_campaigns" Kind::Gauge, Count,
+            [label("state", || CampaignState::ALL.iter().map(|state| state.as_str()).collect())],
+            "Campaigns by state.";
+        "dispatch_stalled_campaigns" Kind::Gauge, Count,
+            [bounded("reason", "the reasons a campaign's progress gives for not moving")],
+            "Running campaigns that do not move, by what they wait for.";
+        "dispatch_jobs_without_campaign_total" Kind::Counter, Count, [],
+            "Jobs dropped because their campaign is gone. More than a few after a restart mean that ledger and queue do \
+             not belong together.";
+    }
+    Sending {
+        "dispatch_sends_total" Kind::Counter, Deliveries, [PROVIDER, CHANNEL, VERDICT],
+            "Recipients a request was made for, by what became of it. The rate of `accepted` is the speed.";
+        "dispatch_request_seconds" Kind::Histogram(WAITS), Seconds, [PROVIDER, CHANNEL],
+            "From the start of a provider request to its last byte.";
+        "dispatch_request_recipients" Kind::Histogram(BATCHES), Deliveries, [PROVIDER, CHANNEL],
+            "Recipients in one provider request. Far below the account's batch: campaigns are small, or recipients \
+             travel alone after a refusal.";
+        "dispatch_claim_batch_size" Kind::Histogram(BATCHES), Deliveries, [],
+            "Deliveries won by one claim.";
+    }
+    Limits {
+        "dispatch_permits_granted_total" Kind::Counter, Deliveries, [],
+            "Sends that passed every limit.";
+        "dispatch_permits_denied_total" Kind::Counter, Count, [SCOPE],
+            "Questions for permits that had to wait, by whose limit was the tightest.";
+        "dispatch_permit_wait_seconds" Kind::Histogram(PERMIT_WAITS), Seconds, [],
+            "Length of one wait for permits; a long wait is made of several.";
+        "dispatch_deferred_total" Kind::Counter, Deliveries, [SCOPE],
+            "Deliveries put back into the ledger until their domain or country has room again.";
+    }
+    Safety {
+        "dispatch_claims_expired_total" Kind::Counter, Deliveries, [],
+            "Deliveries whose attempt ended without an outcome and became unknown. Expected after a crash; otherwise \
+             workers or providers hang.";
+        "dispatch_unknown_settled_total" Kind::Counter, Deliveries,
+            [bounded("how", "the ways of settling an unknown outcome, such as by a look-up or by asking again")],
+            "Unknown outcomes that were settled, by what settled them.";
+    }
+    Ledger {
+        "dispatch_ledger_seconds" Kind::Histogram(DISK), Seconds, [OPERATION],
+            "How long an operation of the ledger takes, its wait for the writer included.";
+        "dispatch_ledger_batch_size" Kind::Histogram(BATCHES), Count, [OPERATION],
+            "Rows one operation of the ledger touches.";
+        "dispatch_ledger_unavailable_total" Kind::Counter, Count, [],
+            "Runs broken off because the ledger could not be reached. Nothing is lost: they come again.";
+    }
+    Contacts {
+        "dispatch_import_rows_total" Kind::Counter, Count,
+            [bounded("outcome", "the outcomes an import's report counts")],
+            "Rows of imported files, by what became of them.";
+        "dispatch_gates_closed_total" Kind::Counter, Count,
+            [label("reason", || StopReason::ALL.iter().map(|reason| reason.as_str()).collect())],
+            "Addresses or contacts closed to further messages, by why.";
+    }
+    Api {
+        "dispatch_api_requests_total" Kind::Counter, Count,
+            [ROUTE, bounded("method", "the HTTP methods the API knows"), bounded("status", "HTTP status codes")],
+            "Requests answered.";
+        "dispatch_api_seconds" Kind::Histogram(WAITS), Seconds, [ROUTE],
+            "From a request's head to its answer's head.";
+    }
+    Process {
+        "dispatch_build_info" Kind::Gauge, Count,
+            [bounded("version", "the version of this program"),
+             bounded("commit", "the commit it was built from, `unknown` when the build did not say")],
+            "Always 1; its labels say what runs.";
+        "dispatch_process_resident_memory_bytes" Kind::Gauge, Bytes, [],
+            "Memory the process holds (resident set). Does not grow with the size of a campaign.";
+    }
+}
+
+/// The metric of this name.
+#[must_use]
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use dispatch_workers::{
+        limits::Scope,
+        providers::{Code, Verdict},
+    };
+
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_and_are_unique() {
+        let mut seen = HashSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} stands twice");
+            assert!(name.starts_with("dispatch_"), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(matches!(metric.kind, Kind::Counter), name.ends_with("_total"), "{name}");
+            assert_eq!(metric.unit == Unit::Seconds, name.ends_with("_seconds"), "{name}");
+            assert!(metric.meaning.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn buckets_grow() {
+        for metric in METRICS {
+            if let Kind::Histogram(buckets) = metric.kind {
+                assert!(buckets.is_sorted_by(|a, b| a < b) && !buckets.is_empty(), "{}", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_words_of_verdicts_and_scopes_are_the_workers_own() {
+        let code = || Code::known("x");
+        let verdicts = [
+            Verdict::Accepted { provider_id: None },
+            Verdict::Duplicate,
+            Verdict::Refused(code()),
+            Verdict::Deferred(code()),
+            Verdict::Throttled(code()),
+            Verdict::AccountRefused(code()),
+            Verdict::NotSent(code()),
+            Verdict::Unknown(code()),
+        ];
+        assert_eq!(verdicts.map(|verdict| verdict.label()), VERDICTS);
+        let Values::Words(words) = SCOPE.values else { panic!("scopes are words") };
+        for scope in [Scope::Account("a".into()), Scope::Destination(1)] {
+            assert!(words().contains(&scope.label()));
+        }
+    }
+}
