@@ -1,5 +1,8 @@
 //! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
 
 pub mod ledger;
+pub mod plans;
+pub mod queue;
+pub mod scheduler;
 pub mod settings;
 pub mod telemetry;

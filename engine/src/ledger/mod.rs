@@ -14,7 +14,10 @@ pub mod sqlite;
 pub use error::{LedgerError, Result};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use records::{
-    CampaignBrief, ContactRow, Due, Import, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
-    StoredKey, UnknownDelivery, UnknownGroup,
+    CampaignBrief, CampaignPlan, ContactRow, Due, Import, NewContacts, Once, PastSends, RecipientFilter, Replayable,
+    SealedMessage, StoreCounts, StoredKey, UnknownDelivery, UnknownGroup,
 };
 pub use schedule::{Schedule, Verdict};
+
+/// How long the answer of a call with an Idempotency-Key is kept, milliseconds.
+pub const ANSWERS_KEPT_MS: i64 = 24 * 3_600_000;

@@ -1,9 +1,9 @@
 //! What goes into the ledger and comes out of it, where it is not a type of the API.
 
 use dispatch_schemas::{
-    api::{keys::ApiKey, lists::ImportTotals},
+    api::{keys::ApiKey, limits::Windows, lists::ImportTotals, templates::TemplateSource},
     ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, TenantId},
-    states::{Channel, DeliveryState, ImportState, Lane, UnknownPolicy},
+    states::{Channel, DeliveryState, ImportState, Lane, Purpose, UnknownPolicy},
 };
 use dispatch_workers::{message::Token, sealing::AddressHash};
 
@@ -159,6 +159,48 @@ impl CampaignBrief {
     pub const fn has_open_deliveries(&self) -> bool {
         self.ready + self.claimed + self.unknown + self.waiting > 0
     }
+}
+
+/// What workers need to know of a campaign.
+#[derive(Debug, Clone)]
+pub struct CampaignPlan {
+    /// Which.
+    pub id: CampaignId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its channel.
+    pub channel: Channel,
+    /// Its lane.
+    pub lane: Lane,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Whether it is running.
+    pub is_running: bool,
+    /// Which account sends it.
+    pub account: String,
+    /// How fast it may go.
+    pub limits: Windows,
+    /// How fast its tenant may go.
+    pub tenant_limits: Windows,
+    /// What it sends.
+    pub content: TemplateSource,
+    /// Not after, milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
+}
+
+/// Deliveries claimed in one minute.
+#[derive(Debug, Clone)]
+pub struct PastSends {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which campaign.
+    pub campaign: CampaignId,
+    /// Through which account.
+    pub account: String,
+    /// When the minute began, milliseconds since 1970.
+    pub minute_ms: i64,
+    /// How many.
+    pub sends: u64,
 }
 
 /// Deliveries that have become ready again.

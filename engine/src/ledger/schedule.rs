@@ -9,7 +9,7 @@ use dispatch_workers::delivery::Timing;
 
 use super::{
     Result,
-    records::{CampaignBrief, Due, UnknownGroup},
+    records::{CampaignBrief, CampaignPlan, Due, PastSends, UnknownGroup},
 };
 
 /// What the reconciler found out about deliveries of one attempt.
@@ -39,6 +39,10 @@ pub enum Verdict {
 /// The scheduler's operations.
 #[async_trait]
 pub trait Schedule: Send + Sync + 'static {
+    /// What workers need to know of a campaign; nothing when it is gone.
+    async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>>;
+    /// Sends since then by minute, for windows that outlive a process.
+    async fn past_sends(&self, since_ms: i64) -> Result<Vec<PastSends>>;
     /// All campaigns that are scheduled, running or paused, or cancelled with deliveries still open.
     async fn unfinished(&self) -> Result<Vec<CampaignBrief>>;
     /// Sets scheduled campaigns running whose time has come.

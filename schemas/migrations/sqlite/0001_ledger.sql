@@ -222,7 +222,9 @@ CREATE TABLE attempt (
     root_id INTEGER NOT NULL,
     token BLOB NOT NULL UNIQUE,
     ranges TEXT NOT NULL,
+    deliveries INTEGER NOT NULL,
     claimed_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER
 ) STRICT;
 CREATE INDEX attempt_open ON attempt (claimed_at_ms) WHERE ended_at_ms IS NULL;
+CREATE INDEX attempt_by_time ON attempt (claimed_at_ms);

@@ -12,7 +12,9 @@ mod send;
 mod timing;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
 
 pub use plan::{Account, Plan};
 pub use retry_delay::RetryDelay;
@@ -30,9 +32,12 @@ use crate::{
     sealing::SendKeys,
 };
 
-/// How long a run waits for permits before its jobs go back: a paused or slow account must not hold jobs that others
-/// could use.
-const PERMIT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a run waits for permits before its jobs go back: a paused or slow account must not hold a worker that
+/// others could use.
+const PERMIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long an outcome waits for others of its batch before it is recorded without them.
+const RECORD_TOGETHER: Duration = Duration::from_millis(100);
 
 /// How long a record is tried again before the worker gives up on it and leaves it to the reaper.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
@@ -100,10 +105,32 @@ async fn send_claimed(claimed: Claimed, plan: &Plan, plane: &Plane) -> Result<()
 
     let prepared = prepare::prepare(&claimed, plan, plane);
     let mut outcomes = prepared.settled;
-    outcomes.extend(send::send(&prepared.requests, plan, plane, send_by).await);
-    outcomes.sort_unstable_by_key(|(seq, _)| *seq);
+    let mut answers = pin!(send::send(&prepared.requests, plan, plane, send_by));
+    loop {
+        // A slow request must not keep the outcomes of the quick ones from the ledger.
+        let done = gather(&mut answers, &mut outcomes).await;
+        if !outcomes.is_empty() {
+            let mut outcomes = std::mem::take(&mut outcomes);
+            outcomes.sort_unstable_by_key(|(seq, _)| *seq);
+            record(Record { plan, attempt, outcomes, now_ms: plane.clock.now_ms() }, plane).await?;
+        }
+        if done {
+            return Ok(());
+        }
+    }
+}
 
-    record(Record { plan, attempt, outcomes, now_ms: plane.clock.now_ms() }, plane).await
+/// Gathers outcomes for a short while; true when there are no more to come.
+async fn gather(
+    answers: &mut (impl Stream<Item = Vec<(i64, Outcome)>> + Unpin),
+    outcomes: &mut Vec<(i64, Outcome)>,
+) -> bool {
+    let all = async {
+        while let Some(of_one) = answers.next().await {
+            outcomes.extend(of_one);
+        }
+    };
+    tokio::time::timeout(RECORD_TOGETHER, all).await.is_ok()
 }
 
 /// Records until the ledger takes it: what a provider accepted must not be forgotten because a database blinked.

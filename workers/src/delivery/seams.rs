@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, ContactId},
-    states::Channel,
+    states::{Channel, Lane},
 };
 
 use super::plan::Plan;
@@ -39,8 +39,9 @@ impl std::fmt::Debug for Run {
 /// Where jobs come from.
 #[async_trait]
 pub trait Jobs: Send + Sync + 'static {
-    /// Waits for jobs of a channel, transactional ones first. `None` when the queue is closing.
-    async fn take(&self, channel: Channel) -> Option<Run>;
+    /// Waits for jobs of a channel. With [`Lane::Bulk`] it takes jobs of both lanes, transactional ones first; with
+    /// [`Lane::Transactional`] those only. `None` when the queue is closing.
+    async fn take(&self, channel: Channel, lane: Lane) -> Option<Run>;
 }
 
 /// What a claim asks for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{Counts, Outcome, Plan, Plane, prepare::Prepared, retry_delay};
 use crate::{
@@ -13,16 +13,16 @@ use crate::{
 /// An account that could not be reached at all is left alone for this long, then tried again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Makes all requests, as many at once as the account allows, and returns one outcome per delivery.
-pub(super) async fn send(requests: &[Prepared], plan: &Plan, plane: &Plane, send_by: Duration) -> Vec<(i64, Outcome)> {
+/// Makes all requests, as many at once as the account allows; yields the outcomes of each as it is answered.
+pub(super) fn send<'a>(
+    requests: &'a [Prepared],
+    plan: &'a Plan,
+    plane: &'a Plane,
+    send_by: Duration,
+) -> impl Stream<Item = Vec<(i64, Outcome)>> + Send + 'a {
     stream::iter(requests)
-        .map(|request| send_one(request, plan, plane, send_by))
+        .map(move |request| send_one(request, plan, plane, send_by))
         .buffer_unordered(plan.account.requests_open_max.max(1))
-        .fold(Vec::new(), |mut outcomes, of_one| async move {
-            outcomes.extend(of_one);
-            outcomes
-        })
-        .await
 }
 
 async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Duration) -> Vec<(i64, Outcome)> {

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use dispatch_schemas::{ids::CampaignId, states::Channel};
+use dispatch_schemas::{
+    ids::CampaignId,
+    states::{Channel, Lane},
+};
 
 use super::{Jobs, LedgerUnavailable, Plan, Plane, RetryDelay, deliver};
 
@@ -14,12 +17,13 @@ pub trait Plans: Send + Sync + 'static {
     async fn plan(&self, campaign: CampaignId) -> Result<Option<Arc<Plan>>, LedgerUnavailable>;
 }
 
-/// Delivers the runs of one channel, one after the other, until the queue closes. Several of these run side by side.
+/// Delivers the runs of one channel and lane, one after the other, until the queue closes. Several of these run side
+/// by side; one that serves [`Lane::Transactional`] only is never held up by a campaign.
 ///
 /// After the ledger could not be reached it takes nothing for a while: what can't be recorded must not be sent.
-pub async fn work(channel: Channel, jobs: Arc<dyn Jobs>, plans: Arc<dyn Plans>, plane: Arc<Plane>) {
+pub async fn work(channel: Channel, lane: Lane, jobs: Arc<dyn Jobs>, plans: Arc<dyn Plans>, plane: Arc<Plane>) {
     let mut delay = RetryDelay::new(Duration::from_millis(200), Duration::from_secs(10));
-    while let Some(run) = jobs.take(channel).await {
+    while let Some(run) = jobs.take(channel, lane).await {
         match deliver_run(run, plans.as_ref(), &plane).await {
             Ok(()) => delay.reset(),
             Err(error) => {

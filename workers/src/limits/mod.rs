@@ -193,6 +193,17 @@ impl Limits {
         }
     }
 
+    /// The most sends per second these scopes let through over time; `None` when nothing limits them.
+    #[must_use]
+    pub fn per_second(&self, scopes: &[Scope]) -> Option<f64> {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes
+            .iter()
+            .filter_map(|scope| limits.get(scope))
+            .flat_map(|limit| limit.windows.iter().map(SlidingWindow::per_second))
+            .reduce(f64::min)
+    }
+
     /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
     pub fn destination_permits(&self, destination: i64, wanted: usize) -> (usize, Duration) {
         let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);

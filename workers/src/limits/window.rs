@@ -54,6 +54,11 @@ impl SlidingWindow {
         self.period
     }
 
+    /// The limit as a rate.
+    pub(super) fn per_second(&self) -> f64 {
+        self.limit as f64 / self.period.as_secs_f64()
+    }
+
     /// Permits that could be granted now.
     pub(super) fn available(&mut self, now: Duration) -> u64 {
         self.advance(now);

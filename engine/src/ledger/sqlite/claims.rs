@@ -276,13 +276,15 @@ async fn mark(
     };
     let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
     sqlx::query(
-        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, claimed_at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, claimed_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(attempt.0)
     .bind(claimer.campaign.0)
     .bind(root.0)
     .bind(claimer.token.0.as_slice())
     .bind(rows::json_ranges(&seqs))
+    .bind(count)
     .bind(claimer.now_ms)
     .execute(&mut *conn)
     .await?;

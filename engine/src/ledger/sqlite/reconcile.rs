@@ -5,16 +5,66 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
-    states::{DeliveryState, StopReason},
+    states::{CampaignState, DeliveryState, StopReason},
 };
 use dispatch_workers::{delivery::Timing, message::Token};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{SqliteLedger, expansion, rows, tally::Moves};
-use crate::ledger::{CampaignBrief, Due, LedgerError, Result, Schedule, UnknownDelivery, UnknownGroup, Verdict};
+use crate::ledger::{
+    CampaignBrief, CampaignPlan, Due, LedgerError, PastSends, Result, Schedule, UnknownDelivery, UnknownGroup, Verdict,
+};
 
 #[async_trait]
 impl Schedule for SqliteLedger {
+    async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>> {
+        let row = sqlx::query(
+            "SELECT c.*, t.limits AS tenant_limits FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = ?",
+        )
+        .bind(campaign.0)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| {
+            Ok(CampaignPlan {
+                id: campaign,
+                tenant: TenantId(row.try_get("tenant_id")?),
+                channel: rows::word(&row, "channel")?,
+                lane: rows::word(&row, "lane")?,
+                purpose: rows::word(&row, "purpose")?,
+                is_running: row.try_get::<&str, _>("state")? == CampaignState::Running.as_str(),
+                account: row.try_get("account")?,
+                limits: rows::json(&row, "limits")?,
+                tenant_limits: rows::json(&row, "tenant_limits")?,
+                content: rows::json(&row, "content")?,
+                expires_at_ms: row.try_get("expires_at_ms")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn past_sends(&self, since_ms: i64) -> Result<Vec<PastSends>> {
+        let rows = sqlx::query(
+            "SELECT c.tenant_id, c.id, c.account, a.claimed_at_ms / 60000 * 60000 AS minute_ms,
+                    sum(a.deliveries) AS sends
+               FROM attempt a JOIN campaign c ON c.id = a.campaign_id
+              WHERE a.claimed_at_ms >= ? GROUP BY c.id, minute_ms",
+        )
+        .bind(since_ms)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(PastSends {
+                    tenant: TenantId(row.try_get("tenant_id")?),
+                    campaign: CampaignId(row.try_get("id")?),
+                    account: row.try_get("account")?,
+                    minute_ms: row.try_get("minute_ms")?,
+                    sends: u64::try_from(row.try_get::<i64, _>("sends")?).unwrap_or(0),
+                })
+            })
+            .collect()
+    }
+
     async fn unfinished(&self) -> Result<Vec<CampaignBrief>> {
         let rows = sqlx::query(
             "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,

@@ -6,10 +6,7 @@ use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::ledger::{LedgerError, Once, Replayable, Result};
-
-/// How long the answer of a call with an Idempotency-Key is kept, milliseconds.
-pub(crate) const ANSWERS_KEPT_MS: i64 = 24 * 3_600_000;
+use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
 
 /// A column that holds one word of a closed set.
 pub(super) fn word<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T> {

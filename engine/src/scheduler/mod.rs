@@ -1,0 +1,289 @@
+//! The scheduler: finds recipients, keeps the window of each campaign filled, wakes what waits, and sees to it that
+//! every delivery ends.
+//!
+//! It does no per-recipient work of its own: each step is one statement over many. Everything it needs is in the
+//! ledger; what it keeps in memory (how far it has published) may be lost at any moment.
+
+mod reconcile;
+mod stall;
+mod window;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use dispatch_schemas::{
+    api::campaigns::StallReason,
+    ids::CampaignId,
+    states::{CampaignState, Lane, StopReason},
+};
+use dispatch_workers::{
+    clock::Clock,
+    delivery::Timing,
+    limits::{Limits, Pause},
+    sealing::SendKeys,
+};
+use stall::Stalls;
+use tokio::sync::Notify;
+use window::Window;
+
+use crate::{
+    ledger::{CampaignBrief, Ledger, LedgerError},
+    plans::PlanBook,
+    queue::{Batch, Queue},
+    settings::QueueSettings,
+};
+
+/// The longest the scheduler sleeps when nothing wakes it.
+const TICK: Duration = Duration::from_millis(50);
+/// How often it looks for what has ended, waits too long or is unknown.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How often answers of old idempotent calls are forgotten.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(3_600);
+/// Contacts looked at in one step of an expansion.
+const EXPAND_CHUNK: u32 = 10_000;
+/// Deliveries woken, expired, stopped or looked at in one step.
+const SWEEP_CHUNK: u32 = 10_000;
+
+/// What the scheduler works with.
+pub struct Scheduler {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Its end of the queue.
+    pub queue: Arc<dyn Queue>,
+    /// The campaigns' plans.
+    pub plans: Arc<PlanBook>,
+    /// The limits, for pauses of accounts.
+    pub limits: Arc<Limits>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The protocol's timers.
+    pub timing: Timing,
+    /// How large windows may be.
+    pub window: QueueSettings,
+    /// Reads send keys for look-ups.
+    pub send_keys: Arc<SendKeys>,
+    /// What others may ask and say.
+    pub desk: Arc<Desk>,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scheduler")
+    }
+}
+
+/// Where the rest of the engine meets the scheduler.
+#[derive(Debug, Default)]
+pub struct Desk {
+    wake: Notify,
+    /// Campaigns whose window is to be filled from the start again.
+    restarted: Mutex<Vec<CampaignId>>,
+    stalls: Mutex<HashMap<CampaignId, StallReason>>,
+}
+
+impl Desk {
+    /// Something has changed: look now.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// A campaign goes on after a pause or a retry: what was published before may be gone.
+    pub fn restart(&self, campaign: CampaignId) {
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).push(campaign);
+        self.wake();
+    }
+
+    /// Why a campaign does not move, if it does not.
+    #[must_use]
+    pub fn stall(&self, campaign: CampaignId) -> Option<StallReason> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).get(&campaign).copied()
+    }
+
+    fn take_restarted(&self) -> Vec<CampaignId> {
+        std::mem::take(&mut self.restarted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_stalls(&self, stalls: HashMap<CampaignId, StallReason>) {
+        *self.stalls.lock().unwrap_or_else(PoisonError::into_inner) = stalls;
+    }
+}
+
+impl Scheduler {
+    /// Works until `stop` completes.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut state = State::default();
+        loop {
+            let busy = match self.tick(&mut state).await {
+                Ok(busy) => busy,
+                Err(error) => {
+                    tracing::warn!(%error, "the scheduler could not do its work; trying again");
+                    false
+                }
+            };
+            let pause = async {
+                if !busy {
+                    tokio::select! {
+                        () = tokio::time::sleep(TICK) => {}
+                        () = self.desk.wake.notified() => {}
+                        () = self.queue.changed() => {}
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = pause => {}
+            }
+        }
+    }
+
+    /// One round. True when there is more to do at once.
+    async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
+        let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+        for campaign in self.desk.take_restarted() {
+            state.window.restart(campaign);
+        }
+        let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
+        let campaigns = self.ledger.unfinished().await?;
+        let mut busy = self.expand(&campaigns, now_ms).await?;
+        if sweeps {
+            state.swept_at = Some(now);
+            busy |= self.sweep(&campaigns, state, now_ms).await?;
+        }
+        self.give_back(&campaigns);
+        state.window.fill(self, &campaigns).await?;
+        Ok(busy)
+    }
+
+    /// T1 for every running campaign that has recipients left to find, a chunk each.
+    async fn expand(&self, campaigns: &[CampaignBrief], now_ms: i64) -> Result<bool, LedgerError> {
+        let mut busy = false;
+        for campaign in campaigns.iter().filter(|c| c.state == CampaignState::Running && !c.expanded) {
+            self.ledger.expand(campaign.id, EXPAND_CHUNK, now_ms).await?;
+            busy = true;
+        }
+        Ok(busy)
+    }
+
+    /// Publishes what workers gave back, unless its campaign has stopped: then a resume starts over.
+    fn give_back(&self, campaigns: &[CampaignBrief]) {
+        for batch in self.queue.take_returned() {
+            let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c));
+            if goes_on {
+                self.queue.publish(batch);
+            } else {
+                self.desk.restart(batch.campaign);
+            }
+        }
+    }
+
+    fn may_send(&self, campaign: &CampaignBrief) -> bool {
+        campaign.state == CampaignState::Running && self.limits.paused(&campaign.account).is_none()
+    }
+
+    /// Everything that happens with time: starts, ends, waits, unanswered requests.
+    async fn sweep(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) -> Result<bool, LedgerError> {
+        let mut busy = false;
+        if campaigns.iter().any(|c| c.state == CampaignState::Scheduled && c.send_at_ms.is_none_or(|at| at <= now_ms)) {
+            busy |= self.ledger.start_due(now_ms).await? > 0;
+        }
+        if campaigns.iter().any(|c| c.expires_at_ms.is_some_and(|at| at <= now_ms)) {
+            busy |= self.ledger.expire(now_ms, SWEEP_CHUNK).await? > 0;
+        }
+        if campaigns.iter().any(|c| c.waiting > 0) {
+            for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
+                self.publish_again(campaigns, due.campaign, &due.seqs);
+            }
+        }
+        for campaign in campaigns.iter().filter(|c| c.state == CampaignState::Cancelled) {
+            if campaign.ready + campaign.waiting > 0 {
+                busy |= self.ledger.stop_waiting(campaign.id, StopReason::Cancelled, now_ms, SWEEP_CHUNK).await? > 0;
+            }
+        }
+        if campaigns.iter().any(|c| c.claimed > 0) {
+            let reap_after_ms = i64::try_from(self.timing.reap_after_ms()).unwrap_or(i64::MAX / 2);
+            self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
+        }
+        if campaigns.iter().any(|c| c.unknown > 0) {
+            for due in reconcile::reconcile(self, campaigns, now_ms).await? {
+                self.publish_again(campaigns, due.campaign, &due.seqs);
+            }
+        }
+        self.pause_refused().await?;
+        for campaign in campaigns.iter().filter(|c| c.expanded && !c.has_open_deliveries()) {
+            if campaign.lane == Lane::Bulk && self.ledger.complete(campaign.id, now_ms).await? {
+                self.plans.close(campaign.id);
+                state.window.forget(campaign.id);
+                tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
+            }
+        }
+        self.measure(campaigns);
+        self.desk.set_stalls(state.stalls.look(self, campaigns));
+        if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
+            state.cleaned_at = Some(self.clock.monotonic());
+            self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;
+        }
+        Ok(busy)
+    }
+
+    /// Deliveries that became ready out of order: the window's cursor has passed them.
+    fn publish_again(&self, campaigns: &[CampaignBrief], campaign: CampaignId, seqs: &[i64]) {
+        let Some(brief) = campaigns.iter().find(|c| c.id == campaign) else { return };
+        for chunk in seqs.chunks(window::RETRY_BATCH) {
+            self.queue.publish(Batch { campaign, channel: brief.channel, lane: brief.lane, seqs: chunk.to_vec() });
+        }
+    }
+
+    /// An account that its provider refuses: its campaigns pause with the reason, and no recipient fails for it.
+    async fn pause_refused(&self) -> Result<(), LedgerError> {
+        for account in self.plans.accounts() {
+            if let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
+                let reason = format!("the provider refuses the account `{}` ({code})", account.name);
+                for (_, campaign) in self.ledger.pause_account(&account.name, &reason).await? {
+                    tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");
+                    self.plans.close(campaign);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, campaigns: &[CampaignBrief]) {
+        for (channel, lane, jobs) in self.queue.depths() {
+            metrics::gauge!("dispatch_queue_jobs", "channel" => channel.as_str(), "lane" => lane.as_str())
+                .set(jobs as f64);
+        }
+        let mut by_state: HashMap<(&'static str, &'static str), u64> = HashMap::new();
+        for campaign in campaigns {
+            let channel = campaign.channel.as_str();
+            for (state, count) in [
+                ("ready", campaign.ready),
+                ("claimed", campaign.claimed),
+                ("unknown", campaign.unknown),
+                ("retry_wait", campaign.waiting),
+            ] {
+                *by_state.entry((state, channel)).or_default() += count;
+            }
+        }
+        for ((state, channel), count) in by_state {
+            metrics::gauge!("dispatch_deliveries", "state" => state, "channel" => channel).set(count as f64);
+        }
+        for state in [CampaignState::Scheduled, CampaignState::Running, CampaignState::Paused] {
+            let count = campaigns.iter().filter(|c| c.state == state && c.lane == Lane::Bulk).count();
+            metrics::gauge!("dispatch_campaigns", "state" => state.as_str()).set(count as f64);
+        }
+    }
+}
+
+/// What the scheduler remembers between rounds. All of it may be lost.
+#[derive(Default)]
+struct State {
+    window: Window,
+    stalls: Stalls,
+    swept_at: Option<Duration>,
+    cleaned_at: Option<Duration>,
+}
