@@ -1,1 +1,0 @@
-//! The HTTP mechanism the providers share.
