@@ -24,7 +24,7 @@ use dispatch_workers::{
 
 use super::{
     Result, Schedule,
-    records::{NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey},
+    records::{EvidenceRow, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey},
 };
 
 /// Tenants, their keys and their limits.
@@ -170,6 +170,14 @@ pub trait Campaigns: Send + Sync + 'static {
         campaign: CampaignId,
         filter: RecipientFilter,
     ) -> Result<Vec<RecipientStatus>>;
+    /// A campaign's deliveries with their sealed addresses, by number: for whoever checks what was sent.
+    async fn evidence(
+        &self,
+        campaign: CampaignId,
+        channel: Channel,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<EvidenceRow>>;
     /// Lets failed recipients try again, with a new key each: they were definitely not accepted.
     async fn retry(&self, tenant: TenantId, campaign: CampaignId, which: &Retry) -> Result<Retried>;
 }

@@ -118,6 +118,19 @@ pub struct RecipientFilter {
     pub limit: u32,
 }
 
+/// A delivery as whoever checks it sees it.
+#[derive(Debug)]
+pub struct EvidenceRow {
+    /// Its number.
+    pub seq: i64,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// How often it was sent again on the campaign's policy.
+    pub resends: u32,
+    /// The person; `None` once erased.
+    pub contact: Option<SealedContact>,
+}
+
 /// What the scheduler knows of an unfinished campaign.
 #[derive(Debug, Clone)]
 pub struct CampaignBrief {

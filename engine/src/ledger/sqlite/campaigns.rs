@@ -15,7 +15,7 @@ use dispatch_schemas::{
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteLedger, recipients, rows, tally::Moves};
-use crate::ledger::{Campaigns, LedgerError, Once, RecipientFilter, Replayable, Result};
+use crate::ledger::{Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result};
 
 #[async_trait]
 impl Campaigns for SqliteLedger {
@@ -209,6 +209,16 @@ impl Campaigns for SqliteLedger {
         let campaign = self.campaign(tenant, id).await?;
         let keys = super::Tenants::tenant_keys(self, tenant).await?;
         recipients::list(&self.readers, &self.send_keys, &keys, id, campaign.channel, filter).await
+    }
+
+    async fn evidence(
+        &self,
+        campaign: CampaignId,
+        channel: Channel,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<EvidenceRow>> {
+        recipients::evidence(&self.readers, campaign, channel, after, limit).await
     }
 
     async fn retry(&self, tenant: TenantId, id: CampaignId, which: &Retry) -> Result<Retried> {

@@ -5,11 +5,14 @@ use dispatch_schemas::{
     ids::{CampaignId, ContactId},
     states::Channel,
 };
-use dispatch_workers::sealing::{Column, SendKeys, TenantKeys};
+use dispatch_workers::{
+    delivery::SealedContact,
+    sealing::{Column, SendKeys, TenantKeys},
+};
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool, sqlite::SqliteRow};
 
 use super::rows;
-use crate::ledger::{RecipientFilter, Result};
+use crate::ledger::{EvidenceRow, RecipientFilter, Result};
 
 /// A page of a campaign's recipients, by number.
 pub(super) async fn list(
@@ -38,6 +41,46 @@ pub(super) async fn list(
         .fetch_all(readers)
         .await?;
     rows.iter().map(|row| status(row, send_keys, keys, campaign, channel)).collect()
+}
+
+/// A page of a campaign's deliveries with their sealed addresses.
+pub(super) async fn evidence(
+    readers: &SqlitePool,
+    campaign: CampaignId,
+    channel: Channel,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<EvidenceRow>> {
+    let address = match channel {
+        Channel::Email => "email",
+        Channel::Sms => "phone",
+    };
+    let sql = format!(
+        "SELECT d.seq, d.state, d.resends, c.id AS contact_id, c.key, c.{address} AS address
+           FROM delivery d LEFT JOIN contact c ON c.id = d.contact_id
+          WHERE d.campaign_id = ? AND d.seq > ? ORDER BY d.seq LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(campaign.0).bind(after).bind(limit).fetch_all(readers).await?;
+    rows.iter()
+        .map(|row| {
+            let contact = match (row.try_get::<Option<i64>, _>("contact_id")?, row.try_get("address")?) {
+                (Some(id), Some(address)) => Some(SealedContact {
+                    id: ContactId(id),
+                    key: row.try_get("key")?,
+                    address,
+                    fields: None,
+                    message: None,
+                }),
+                _ => None,
+            };
+            Ok(EvidenceRow {
+                seq: row.try_get("seq")?,
+                state: rows::word(row, "state")?,
+                resends: row.try_get("resends")?,
+                contact,
+            })
+        })
+        .collect()
 }
 
 fn status(

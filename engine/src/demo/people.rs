@@ -1,0 +1,93 @@
+//! The demo's contact list, and who in it opts out before the launch.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Read as _},
+    path::{Path, PathBuf},
+};
+
+use dispatch_schemas::states::Channel;
+
+use super::{DemoError, DemoOptions, io};
+use crate::import::{
+    fixture::{Addresses, write_clean},
+    parse::RowParser,
+};
+
+/// The beginning of the file in which people are chosen, bytes.
+const CHOOSE_FROM_BYTES: u64 = 1 << 20;
+/// Of the people at the beginning of the file, every such one is suppressed.
+const SUPPRESS_EVERY: usize = 50;
+/// And every such one is erased.
+const ERASE_EVERY: usize = 211;
+
+/// By which channels the demo sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// E-mail only.
+    Email,
+    /// SMS only.
+    Sms,
+    /// Both: of a made-up list, one half each.
+    Both,
+}
+
+impl Channels {
+    /// Whether a channel is among them.
+    #[must_use]
+    pub fn includes(self, channel: Channel) -> bool {
+        match self {
+            Self::Email => channel == Channel::Email,
+            Self::Sms => channel == Channel::Sms,
+            Self::Both => true,
+        }
+    }
+}
+
+/// The contact file: the one given, or one made up. With both channels each person of a made-up list has both
+/// addresses, so half as many people make the wanted number of recipients.
+pub(super) fn file(options: &DemoOptions, folder: &Path) -> Result<PathBuf, DemoError> {
+    if let Some(csv) = &options.csv {
+        return Ok(csv.clone());
+    }
+    let path = folder.join("contacts.csv");
+    let mut out = BufWriter::new(File::create(&path).map_err(io("the contact list cannot be written"))?);
+    let (rows, addresses) = match options.channels {
+        Channels::Email => (options.recipients, Addresses::Email),
+        Channels::Sms => (options.recipients, Addresses::Phone),
+        Channels::Both => (options.recipients.div_ceil(2), Addresses::Both),
+    };
+    write_clean(&mut out, rows, addresses).map_err(io("the contact list cannot be written"))?;
+    Ok(path)
+}
+
+/// Who opts out.
+#[derive(Default)]
+pub(super) struct Chosen {
+    pub(super) suppressed: Vec<(Channel, String)>,
+    pub(super) erased: Vec<(Channel, String)>,
+}
+
+/// Chooses some people from the beginning of the file.
+pub(super) fn choose(file: &Path) -> Result<Chosen, DemoError> {
+    let mut beginning = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(CHOOSE_FROM_BYTES).read_to_end(&mut beginning))
+        .map_err(io("the contact file cannot be read"))?;
+    let mut rows = Vec::new();
+    // The import has said by now if there is anything wrong with the file.
+    if let Ok(mut parser) = RowParser::new(Default::default()) {
+        let _ = parser.feed(&beginning, &mut rows);
+    }
+    let mut chosen = Chosen::default();
+    for (at, row) in rows.iter().enumerate() {
+        let email = row.email.as_ref().map(|email| (Channel::Email, email.as_str().to_owned()));
+        let phone = row.phone.as_ref().map(|phone| (Channel::Sms, phone.as_str().to_owned()));
+        if at % ERASE_EVERY == ERASE_EVERY - 1 {
+            chosen.erased.extend(email.or(phone));
+        } else if at % SUPPRESS_EVERY == SUPPRESS_EVERY - 1 {
+            chosen.suppressed.extend([email, phone].into_iter().flatten());
+        }
+    }
+    Ok(chosen)
+}
