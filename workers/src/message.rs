@@ -78,6 +78,14 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// Room for `slots` values of an ordinary length.
+    #[must_use]
+    pub fn with_capacity(slots: usize) -> Self {
+        /// Names and links; longer values grow the string once or twice.
+        const ORDINARY_BYTES: usize = 32;
+        Self { text: String::with_capacity(slots * ORDINARY_BYTES), ends: Vec::with_capacity(slots) }
+    }
+
     /// Appends the value of the next slot: whatever `write` pushes onto the string it is given (which already holds
     /// the values before; it may only append).
     ///

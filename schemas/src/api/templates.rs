@@ -19,7 +19,11 @@ pub struct Sender {
     pub name: Option<String>,
 }
 
-/// The content of a message: minijinja templates over the recipient's fields.
+/// The content of a message: minijinja templates over the recipient's fields, which are plain text.
+///
+/// There are no includes, imports or blocks, and no filter but those that work on text, numbers and lists. Each part
+/// may have 256 KiB of source; a message may come to 512 KiB for one recipient. A recipient's values are never read
+/// as templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "channel", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Content {
@@ -30,12 +34,15 @@ pub enum Content {
         /// Where replies go, when not to `from`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<Sender>,
-        /// One line.
+        /// One line; line breaks in values become spaces.
         subject: String,
-        /// The page; values are escaped for HTML.
+        /// The page; values are escaped for HTML. They may stand in text and in quoted attributes. At the start of a
+        /// link a value may bring no scheme but `http`, `https`, `mailto`, `tel`, `sms` or `cid`, in a `style` only a
+        /// word, number or colour: a recipient whose value is more fails. In scripts, style sheets, tag and attribute
+        /// names and unquoted attributes no value may stand.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         html: Option<String>,
-        /// The plain text.
+        /// The plain text; values are not changed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
@@ -43,7 +50,7 @@ pub enum Content {
     Sms {
         /// At most 11 letters and digits, or at most 15 digits.
         sender: String,
-        /// The text.
+        /// The text; values are not changed.
         text: String,
     },
 }
@@ -54,7 +61,8 @@ pub struct TemplateSource {
     /// The content.
     #[serde(flatten)]
     pub content: Content,
-    /// By variable: the value used for recipients who have none. A variable with neither fails the recipient.
+    /// By variable: the value used for recipients who have none; an empty value is one. A variable with neither fails
+    /// the recipient, unless the template asks first (`{% if x is defined %}`, `{{ x|default('…') }}`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub defaults: BTreeMap<String, String>,
 }
