@@ -1,4 +1,5 @@
 //! The types of the HTTP API.
 
+pub mod imports;
 pub mod limits;
 pub mod templates;
