@@ -1,6 +1,6 @@
 //! A running engine: ledger, queue, scheduler and workers, wired together in one process.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use dispatch_schemas::{
     ids::CampaignId,
@@ -176,7 +176,7 @@ impl Engine {
         let scheduler = tokio::spawn(scheduler.run(stop.clone().cancelled_owned()));
 
         let plane = Arc::new(Plane {
-            claims: Arc::new(LedgerClaims(ledger.clone())),
+            claims: ledger.clone(),
             limits: limits.clone(),
             clock,
             entropy: entropy.clone(),
@@ -184,8 +184,11 @@ impl Engine {
             timing: settings.timing,
         });
         let mut workers = JoinSet::new();
-        for (channel, runs) in [(Channel::Email, settings.workers.email_runs), (Channel::Sms, settings.workers.sms_runs)] {
-            let lanes = std::iter::repeat_n(Lane::Bulk, runs).chain(std::iter::repeat_n(Lane::Transactional, TRANSACTIONAL_RUNS));
+        for (channel, runs) in
+            [(Channel::Email, settings.workers.email_runs), (Channel::Sms, settings.workers.sms_runs)]
+        {
+            let lanes = std::iter::repeat_n(Lane::Bulk, runs)
+                .chain(std::iter::repeat_n(Lane::Transactional, TRANSACTIONAL_RUNS));
             for lane in lanes {
                 let jobs: Arc<dyn Jobs> = queue.clone();
                 let plans: Arc<dyn Plans> = plans.clone();
@@ -232,7 +235,10 @@ async fn recover(ledger: &dyn Ledger, clock: &dyn Clock, settings: &Settings) ->
         }
     }
     if reaped > 0 {
-        tracing::warn!(deliveries = reaped, "the last run ended in the middle of requests; their outcomes are being settled");
+        tracing::warn!(
+            deliveries = reaped,
+            "the last run ended in the middle of requests; their outcomes are being settled"
+        );
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
 
+pub mod demo;
+pub mod engine;
+pub mod import;
 pub mod ledger;
 pub mod plans;
 pub mod queue;

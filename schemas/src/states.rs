@@ -212,9 +212,6 @@ impl StopReason {
     /// Whether a closed gate with this reason stops a campaign of this purpose.
     #[must_use]
     pub const fn stops(self, purpose: Purpose) -> bool {
-        match (self, purpose) {
-            (Self::Unsubscribed | Self::NoConsent, Purpose::Service) => false,
-            _ => true,
-        }
+        !matches!((self, purpose), (Self::Unsubscribed | Self::NoConsent, Purpose::Service))
     }
 }

@@ -21,11 +21,7 @@ use dispatch_schemas::{
     ids::{CampaignId, ListId, TenantId},
     states::{Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
 };
-use dispatch_workers::{
-    delivery::Timing,
-    providers::REGISTRY,
-    sandbox::witness::WitnessKey,
-};
+use dispatch_workers::{delivery::Timing, providers::REGISTRY, sandbox::witness::WitnessKey};
 use futures_util::StreamExt as _;
 use sandbox_process::SandboxProcess;
 use serde::Serialize;
@@ -201,7 +197,9 @@ pub async fn run(options: &DemoOptions, watcher: &mut dyn Watcher) -> Result<Out
     }
     Ok(Outcome {
         audience,
-        agree: compared.disagreements == 0 && compared.recipients == audience && states.values().sum::<u64>() == audience,
+        agree: compared.disagreements == 0
+            && compared.recipients == audience
+            && states.values().sum::<u64>() == audience,
         disagreements: compared.disagreements,
         states,
         reasons,
@@ -209,7 +207,8 @@ pub async fn run(options: &DemoOptions, watcher: &mut dyn Watcher) -> Result<Out
         recipients_per_second: (audience as f64 / seconds.max(0.001)).round(),
         import_rows_per_second: (import.totals.rows as f64 / import_seconds.max(0.001)).round(),
         import: serde_json::json!({ "totals": import.totals, "report": import.report }),
-        rss_mb_peak: memory::resident_bytes_peak().map_or(0.0, |bytes| (bytes as f64 / 1_048_576.0 * 10.0).round() / 10.0),
+        rss_mb_peak: memory::resident_bytes_peak()
+            .map_or(0.0, |bytes| (bytes as f64 / 1_048_576.0 * 10.0).round() / 10.0),
         providers: kinds.values().map(|kind| (*kind).to_owned()).collect(),
     })
 }
@@ -380,4 +379,3 @@ fn finished(progress: &Progress) -> u64 {
         .filter_map(|state| progress.states.get(state.as_str()))
         .sum()
 }
-

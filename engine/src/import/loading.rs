@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dispatch_schemas::{
-    address::PhoneNumber,
     api::{
         imports::{Mapping, ParseReport},
         lists::{Import, ImportTotals},
@@ -220,9 +219,8 @@ fn hand_over(rows: &mut Vec<Row>, least: usize, batches: &mpsc::Sender<Vec<Row>>
 fn seal_row(id: i64, row: &Row, keys: &TenantKeys, master: &MasterKey, entropy: &dyn Entropy) -> ContactRow {
     let id = dispatch_schemas::ids::ContactId(id);
     let (key, wrapped) = keys.new_contact(id, entropy);
-    let address = |column, channel, value: &str| {
-        (key.seal(column, value.as_bytes(), entropy), keys.address_hash(channel, value))
-    };
+    let address =
+        |column, channel, value: &str| (key.seal(column, value.as_bytes(), entropy), keys.address_hash(channel, value));
     let fields = row.fields.iter().next().is_some().then(|| serde_json::to_vec(&row.fields).ok()).flatten();
     ContactRow {
         id,
@@ -231,7 +229,7 @@ fn seal_row(id: i64, row: &Row, keys: &TenantKeys, master: &MasterKey, entropy: 
         phone: row.phone.as_ref().map(|phone| address(Column::Phone, Channel::Sms, phone.as_str())),
         fields: fields.map(|fields| key.seal(Column::Fields, &fields, entropy)),
         email_destination: row.email.as_ref().map(|email| master.domain_hash(email.domain())),
-        phone_destination: row.phone.as_ref().and_then(PhoneNumber::country).map(|country| country_number(country.as_str())),
+        phone_destination: row.phone.as_ref().map(|phone| country_number(phone.country().as_str())),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An [`EmailAddress`] and a [`PhoneNumber`] exist only in the one form they are stored, hashed and sent in, so two
 //! spellings of one mailbox are one recipient. Neither shows its value through `Debug`; an [`AddressError`] says what
-//! is wrong without repeating the text. Numbering plans come from the `phonenumber` crate's metadata ([`plan`]).
+//! is wrong without repeating the text. Numbering plans come from the `phonenumber` crate's metadata.
 
 mod country;
 mod domain;

@@ -198,14 +198,53 @@ fn every_countrys_example_numbers_are_read_as_dialled_at_home() {
     }
 }
 
+/// Whether the crate takes a number although every pattern of its country matches only the beginning of it.
+fn is_matched_in_part(number: &phonenumber::PhoneNumber) -> bool {
+    let national = number.national().to_string();
+    let descriptors = number.metadata(&DATABASE).unwrap().descriptors();
+    let [fixed, mobile, voip, personal] =
+        [descriptors.fixed_line(), descriptors.mobile(), descriptors.voip(), descriptors.personal_number()];
+    let general = Some(descriptors.general());
+    let is_whole = |descriptor: Option<&phonenumber::metadata::Descriptor>| {
+        descriptor.is_some_and(|descriptor| {
+            let pattern = format!("^(?:{})$", descriptor.national_number().as_str());
+            regex::RegexBuilder::new(&pattern).ignore_whitespace(true).build().unwrap().is_match(&national)
+        })
+    };
+    !(is_whole(general) && [fixed, mobile, voip, personal].into_iter().any(is_whole))
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
     #[test]
-    fn no_number_is_taken_that_the_crate_refuses(digits in "[1-9][0-9]{6,14}") {
-        let text = format!("+{digits}");
-        if let Ok(ours) = PhoneNumber::parse(&text, None) {
-            let theirs = phonenumber::parse(None, &text).unwrap();
-            prop_assert!(theirs.is_valid());
-            prop_assert_eq!(theirs.format().mode(Mode::E164).to_string(), ours.as_str());
+    fn numbers_near_the_examples_are_judged_as_the_crate_judges_them(
+        example: prop::sample::Index,
+        kept in 4_usize..12,
+        rest in "[0-9]{0,9}",
+    ) {
+        static EXAMPLES: std::sync::LazyLock<Vec<Example>> = std::sync::LazyLock::new(examples);
+        let example = &EXAMPLES[example.index(EXAMPLES.len())].text;
+        let text = format!("{}{rest}", &example[..kept.min(example.len())]);
+        let ours = PhoneNumber::parse(&text, None);
+        let theirs = phonenumber::parse(None, &text).ok();
+        let read_whole = theirs.filter(|theirs| theirs.format().mode(Mode::E164).to_string() == text);
+        match (ours, read_whole) {
+            (Ok(ours), Some(theirs)) => {
+                prop_assert!(theirs.is_valid());
+                if theirs.national().zeros() == 0 {
+                    prop_assert!(is_subscriber(theirs.number_type(&DATABASE)));
+                    let country = theirs.country().id().unwrap();
+                    prop_assert_eq!(ours.country().to_string(), country.as_ref());
+                }
+            }
+            // The crate has taken the first digits for a domestic prefix.
+            (Ok(_), None) => {}
+            (Err(wrong), Some(theirs)) if is_subscriber(theirs.number_type(&DATABASE)) => {
+                let short_or_long = matches!(wrong, AddressError::ShortNumber | AddressError::TooLong);
+                prop_assert!(short_or_long || is_matched_in_part(&theirs), "{}: {}", text, wrong);
+            }
+            (Err(_), _) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod campaigns;
 pub mod contacts;
+pub mod imports;
 pub mod keys;
 pub mod limits;
 pub mod lists;
