@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `dispatch` program.
+
+fn main() -> std::process::ExitCode {
+    dispatch_engine::cli::run()
+}

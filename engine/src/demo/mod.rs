@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub use people::Channels;
+pub use sandbox_process::SandboxReady;
 
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
