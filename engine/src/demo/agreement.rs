@@ -75,7 +75,8 @@ pub(super) async fn compare(
     }
     let mut seen = Parts::create(parts.path(), "witness")?;
     for line in read_lines(witness).map_err(io("the witness cannot be read"))? {
-        for recipient in line.map_err(io("the witness cannot be read"))?.recipients {
+        let line = line.map_err(|error| DemoError::Sandbox(error.to_string()))?;
+        for recipient in line.recipients {
             if recipient.verdict == WitnessVerdict::Accepted {
                 compared.accepted += 1;
                 seen.put(&recipient.to, 0, 0)?;

@@ -5,7 +5,7 @@ use dispatch_schemas::{
     ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, TenantId},
     states::{Channel, DeliveryState, ImportState, Lane, Purpose, UnknownPolicy},
 };
-use dispatch_workers::{message::Token, sealing::AddressHash};
+use dispatch_workers::{delivery::SealedContact, message::Token, sealing::AddressHash};
 
 /// An API key as it is checked.
 #[derive(Debug, Clone)]

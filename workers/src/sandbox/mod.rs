@@ -1,71 +1,146 @@
 //! The sandbox: fakes of the providers over real sockets, and the witness that logs what they accepted.
+//!
+//! It runs as a process of its own that outlives the engine's, so that what it saw can be held against what the
+//! engine believes. A fake checks a request as strictly as its vendor documents, repeats or refuses what the vendor
+//! would repeat or refuse, and then does what the [`FaultPlan`] drew for it. Before any answer leaves, the
+//! [`Witness`] has the request's line on disk.
+//!
+//! Every fake is one file with the same parts in the same order: the shape of its requests, the checks, the
+//! acceptance with the memory behind it, the look-ups, the errors; what the HTTP fakes share is in `fake` and `http`.
+//! Neither content nor addresses are kept.
 
-use async_trait::async_trait;
-
+mod addresses;
+mod brevo;
+mod control;
+mod fake;
+mod faults;
+mod http;
+mod infobip;
+mod json;
+mod memory;
+mod run;
+mod sendgrid;
 pub mod smtp;
+#[cfg(test)]
+mod tests;
+mod timestamp;
 pub mod witness;
 
+use async_trait::async_trait;
+pub use faults::{Faults, FaultsError, SeededFaults};
+pub use run::{Running, SandboxError, SandboxSettings, run};
 use witness::WitnessRecipient;
 
-/// What a fake reports of one request, before it is numbered and written.
+/// The providers there are fakes of, by the names the witness's log and the fault plan use.
+pub const PROVIDERS: [&str; 5] = ["sendgrid", "brevo", "brevo_sms", "infobip", "smtp"];
+
+/// What a fake saw of one request and decided about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// `sendgrid`, `brevo`, `brevo_sms`, `infobip`, `smtp`.
+    /// One of [`PROVIDERS`].
     pub provider: &'static str,
     /// The request's token, where it carried one.
     pub token: Option<String>,
     /// The idempotency key of the whole request, where it carried one.
     pub batch_key: Option<String>,
-    /// The fault the plan drew for it, or `ok`.
+    /// [`Fault::mode`] of what was drawn for it.
     pub mode: &'static str,
-    /// The HTTP status or SMTP code it is answered with; 0 when the connection is dropped instead.
+    /// The HTTP status or SMTP code it is to be answered with; 0 when the connection is dropped instead.
     pub status: u16,
-    /// Each recipient.
+    /// Each recipient; none where the request could not be read.
     pub recipients: Vec<WitnessRecipient>,
 }
 
-/// Where fakes report what they saw; returns when the line is on disk (group commit).
+/// Logs what the fakes saw.
 #[async_trait]
 pub trait Witness: Send + Sync + 'static {
-    /// Writes one line; it is on disk when this returns.
+    /// Logs one request; it is on disk when this returns, and only then may it be answered.
     ///
     /// # Errors
-    /// When the disk refuses; the request must not be answered then.
+    /// When it is not on disk. The request must not be answered then.
     async fn log(&self, seen: Observation) -> std::io::Result<()>;
 
-    /// The keyed hash under which an address stands in the log.
+    /// The name of an address in the log.
     fn hash(&self, address: &str) -> String;
 }
 
-/// What happens to a request.
+/// What goes wrong with one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Nothing: it is accepted and answered.
+    /// Nothing.
     None,
-    /// Accepted, and the connection is closed without an answer.
+    /// Accepted; the connection closes without an answer.
     AcceptThenDrop,
-    /// Accepted, and answered too late.
+    /// Accepted; the answer comes late.
     AcceptSlow,
-    /// Refused for good.
+    /// Refused for good, as the vendor refuses a request it does not like.
     Refuse,
-    /// Refused because the caller is too fast.
+    /// Refused: too fast.
     Throttle,
-    /// Refused for now.
+    /// Refused: not available for a second.
     Unavailable,
-    /// Fails before it is accepted.
+    /// An internal error, and nothing was accepted.
     FailBefore,
-    /// Accepted, and the answer says nothing of it.
+    /// An internal error, but the request was accepted.
     FailAfterAccept,
-    /// Accepted, and answered with something unreadable.
+    /// Accepted; the answer is not the vendor's.
     Garbage,
-    /// The connection is closed before the request is read.
+    /// The connection closes; nothing was accepted.
     DropBefore,
-    /// Accepted, and half of the answer is sent.
+    /// Accepted; the connection closes in the middle of the answer.
     HalfAnswer,
 }
 
-/// Draws the fault of the next request of a provider from the seeded plan.
+impl Fault {
+    /// All that can go wrong.
+    pub const ALL: [Self; 10] = [
+        Self::AcceptThenDrop,
+        Self::AcceptSlow,
+        Self::Refuse,
+        Self::Throttle,
+        Self::Unavailable,
+        Self::FailBefore,
+        Self::FailAfterAccept,
+        Self::Garbage,
+        Self::DropBefore,
+        Self::HalfAnswer,
+    ];
+
+    /// The word in the witness's log and in [`Faults`].
+    #[must_use]
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self::None => "ok",
+            Self::AcceptThenDrop => "accept_then_drop",
+            Self::AcceptSlow => "accept_slow",
+            Self::Refuse => "refuse",
+            Self::Throttle => "throttle",
+            Self::Unavailable => "unavailable",
+            Self::FailBefore => "fail_before",
+            Self::FailAfterAccept => "fail_after_accept",
+            Self::Garbage => "garbage",
+            Self::DropBefore => "drop_before",
+            Self::HalfAnswer => "half_answer",
+        }
+    }
+
+    /// Whether the request is accepted all the same.
+    #[must_use]
+    pub const fn accepts(self) -> bool {
+        match self {
+            Self::None
+            | Self::AcceptThenDrop
+            | Self::AcceptSlow
+            | Self::FailAfterAccept
+            | Self::Garbage
+            | Self::HalfAnswer => true,
+            Self::Refuse | Self::Throttle | Self::Unavailable | Self::FailBefore | Self::DropBefore => false,
+        }
+    }
+}
+
+/// Decides what goes wrong with each request.
 pub trait FaultPlan: Send + Sync + 'static {
-    /// The fault of the next request.
+    /// Draws for the next request to this provider.
     fn draw(&self, provider: &'static str) -> Fault;
 }

@@ -2,8 +2,15 @@
 //!
 //! A line never holds an address: recipients are named by a keyed hash ([`WitnessKey::hash`]) that whoever knows the
 //! key and the address can compute again.
+//!
+//! [`WitnessLog`] writes the lines, [`read_lines`] reads them back.
 
-use std::fmt::Write as _;
+mod format;
+mod log;
+mod read;
+
+pub use log::WitnessLog;
+pub use read::{WitnessLines, WitnessReadError, read_lines};
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
@@ -70,11 +77,18 @@ impl WitnessKey {
     /// their digits alone, because providers differ about the `+`.
     #[must_use]
     pub fn hash(&self, address: &str) -> String {
+        const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         let tag = hmac::sign(&self.0, address.trim_start_matches('+').as_bytes());
-        tag.as_ref().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        let mut text = String::with_capacity(32);
+        for byte in tag.as_ref().iter().take(16) {
+            text.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        text
+    }
+}
+
+impl std::fmt::Debug for WitnessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WitnessKey")
     }
 }
