@@ -21,7 +21,7 @@
 //! | 2xx to the final dot | accepted | |
 //! | anything else once the mail's first octet is out | unknown | |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dispatch_schemas::states::Channel;
@@ -100,12 +100,7 @@ impl Provider for Smtp {
 }
 
 impl Smtp {
-    async fn send_one(
-        &self,
-        message: &Message,
-        recipient: &Recipient,
-        send_by: std::time::Duration,
-    ) -> (Verdict, Option<Signal>) {
+    async fn send_one(&self, message: &Message, recipient: &Recipient, send_by: Duration) -> (Verdict, Option<Signal>) {
         let mail = match mime::compose(message, recipient, self.clock.now_ms()) {
             Ok(mail) => mail,
             Err(unmailable) => return (Verdict::Refused(unmailable.code()), None),
@@ -125,12 +120,7 @@ impl Smtp {
         }
     }
 
-    async fn hand_over(
-        &self,
-        mut connection: connection::Connection,
-        mail: &Mail,
-        send_by: std::time::Duration,
-    ) -> Handed {
+    async fn hand_over(&self, mut connection: connection::Connection, mail: &Mail, send_by: Duration) -> Handed {
         let handed = match connection.check(mail) {
             Err(misfit) => Handed::Unfit(misfit.code()),
             Ok(()) if self.clock.monotonic() >= send_by => Handed::Late,

@@ -34,7 +34,8 @@ struct Shelf {
     keeper: Keeper,
 }
 
-struct Idle {
+/// A connection on the shelf, and since when.
+pub(super) struct Idle {
     connection: Connection,
     since: Duration,
 }
@@ -98,7 +99,7 @@ impl Pool {
     }
 
     /// Takes those off the shelf that are too old; none when the shelf is empty and the keeper may go.
-    fn old(&self) -> Option<Vec<Idle>> {
+    pub(super) fn old(&self) -> Option<Vec<Idle>> {
         let now = self.clock.monotonic();
         let mut shelf = self.shelf();
         if shelf.idle.is_empty() {

@@ -63,6 +63,23 @@ async fn a_connection_that_lay_idle_too_long_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn connections_grow_old_without_being_asked_for() {
+    let relay = fake_relay(&[]).await;
+    let clock = Arc::new(StillClock::default());
+    let secret = String::new().into();
+    let pool = Pool::new(Relay::from_settings(&plain(relay.door.address), secret).unwrap(), 2, clock.clone());
+    let (Ok(first), Ok(second)) = (pool.open().await, pool.open().await) else { panic!("the relay is there") };
+    pool.give_back(first).await;
+    clock.pass(Duration::from_secs(1));
+    pool.give_back(second).await;
+    clock.pass(IDLE_MAX);
+    assert_eq!(pool.old().map(|old| old.len()), Some(1));
+    clock.pass(Duration::from_secs(1));
+    assert_eq!(pool.old().map(|old| old.len()), Some(1));
+    assert!(pool.old().is_none() && pool.idle().is_none());
+}
+
+#[tokio::test]
 async fn connections_the_relay_closed_while_idle_are_replaced_unnoticed() {
     let relay = fake_relay(&[]).await;
     let account = account(plain(relay.door.address));

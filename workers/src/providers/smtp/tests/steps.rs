@@ -99,14 +99,17 @@ async fn a_refused_sender_stops_the_account_and_a_refused_recipient_does_not() {
 }
 
 #[tokio::test]
-async fn a_pipelining_relay_that_wants_the_mail_of_a_refused_recipient_does_not_get_it() {
+async fn a_pipelining_relay_that_wants_the_mail_of_a_refused_recipient_gets_the_end_of_the_connection() {
     let hello = ("EHLO", "250-relay.example\r\n250 PIPELINING\r\n");
     let refused = ("RCPT", "550 no such user\r\n");
-    let end = (".", "250 ok: queued as never\r\n");
-    let relay = scripted(vec![vec![GREETING, hello, MAIL, refused, DATA, end]]).await;
-    let (verdict, _) = account(plain(relay.address)).send().await;
-    assert_eq!(verdict, Verdict::Refused(Code::known("smtp_550")));
-    assert!(!relay.heard.lock().unwrap().iter().any(|line| line.starts_with("Message-ID")));
+    let first = vec![GREETING, hello, MAIL, refused, DATA, (".", "250 ok: queued as never\r\n")];
+    let second = vec![GREETING, HELLO, MAIL, RCPT, DATA, (".", "250 ok: queued as second\r\n")];
+    let relay = scripted(vec![first, second]).await;
+    let account = account(plain(relay.address));
+    assert_eq!(account.send().await.0, Verdict::Refused(Code::known("smtp_550")));
+    assert_eq!(account.send().await.0, Verdict::Accepted { provider_id: Some("second".to_owned()) });
+    let on_the_first: Vec<_> = relay.heard.lock().unwrap().iter().map(|line| line[..4].to_owned()).take(5).collect();
+    assert_eq!(on_the_first, ["EHLO", "MAIL", "RCPT", "DATA", "EHLO"]);
 }
 
 #[tokio::test]
