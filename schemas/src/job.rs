@@ -28,3 +28,32 @@ impl Job {
         Self { v: JOB_VERSION, c: campaign.0, s: seq }
     }
 }
+
+/// The JSON Schema of [`Job`]; `schemas/job.schema.json` is this, checked in.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(Job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::CampaignId;
+
+    #[test]
+    fn the_checked_in_schema_is_the_one_the_type_gives() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/job.schema.json");
+        let generated = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), generated, "run: BLESS=1 cargo test -p dispatch-schemas");
+    }
+
+    #[test]
+    fn a_job_is_a_few_dozen_bytes_of_ids() {
+        let json = serde_json::to_string(&Job::new(CampaignId(i64::MAX >> 1), 9_999_999)).unwrap();
+        assert_eq!(json, r#"{"v":1,"c":4611686018427387903,"s":9999999}"#);
+        assert!(serde_json::from_str::<Job>(r#"{"v":1,"c":1,"s":2,"to":"x"}"#).is_err(), "nothing else travels");
+    }
+}

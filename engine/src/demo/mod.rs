@@ -288,7 +288,8 @@ async fn list(engine: &Engine, tenant: TenantId) -> Result<ListId, DemoError> {
 async fn load(engine: &Engine, tenant: TenantId, list: ListId, file: &std::path::Path) -> Result<Import, DemoError> {
     let file = tokio::fs::File::open(file).await.map_err(io("the contact file cannot be read"))?;
     let bytes = tokio_util::io::ReaderStream::with_capacity(file, READ_BYTES).boxed();
-    Ok(engine.loader.load(tenant, list, Mapping::default(), bytes).await?)
+    let import = engine.opened.ledger.begin_import(tenant, list).await?;
+    Ok(engine.loader.load(tenant, list, import, Mapping::default(), bytes).await?)
 }
 
 async fn opt_out(engine: &Engine, tenant: TenantId, file: &std::path::Path) -> Result<(), DemoError> {

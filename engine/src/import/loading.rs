@@ -43,8 +43,11 @@ pub enum LoadError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file did not arrive whole.
-    #[error("the upload broke off; nothing of it was kept, upload the file again")]
-    BrokenOff,
+    #[error("the upload broke off ({0}); nothing of it was kept, upload the file again")]
+    BrokenOff(std::io::Error),
+    /// A stage ended without saying why.
+    #[error("the import stopped in the middle; nothing of it was kept")]
+    Stopped,
     /// The ledger did not take it.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -71,7 +74,7 @@ impl Loader {
         Self { ledger, master, entropy }
     }
 
-    /// Loads a CSV file into a list.
+    /// Loads a CSV file into a list, as the upload that [`begin_import`](crate::ledger::Imports::begin_import) began.
     ///
     /// # Errors
     /// When the file cannot be read as a whole, breaks off, or the ledger fails; then nothing of it is kept. A bad row
@@ -80,13 +83,11 @@ impl Loader {
         &self,
         tenant: TenantId,
         list: ListId,
+        import: ImportId,
         mapping: Mapping,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<Import, LoadError> {
-        // What is wrong with the mapping is told before anything is stored.
-        let parser = RowParser::new(mapping)?;
-        let import = self.ledger.begin_import(tenant, list).await?;
-        match self.read_and_store(tenant, list, import, parser, bytes).await {
+        match self.read_and_store(tenant, list, import, mapping, bytes).await {
             Ok((totals, report)) => {
                 let report = serde_json::to_value(&report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
                 self.ledger.complete_import(import, &totals, &report).await?;
@@ -105,9 +106,10 @@ impl Loader {
         tenant: TenantId,
         list: ListId,
         import: ImportId,
-        parser: RowParser,
+        mapping: Mapping,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<(ImportTotals, ParseReport), LoadError> {
+        let parser = RowParser::new(mapping)?;
         let keys = self.ledger.tenant_keys(tenant).await?;
         let (pieces, pieces_in) = mpsc::channel(PIECES_WAITING);
         let (batches, batches_in) = mpsc::channel(BATCHES_BETWEEN);
@@ -174,7 +176,7 @@ async fn feed(
     pieces: mpsc::Sender<Option<Bytes>>,
 ) -> Result<(), LoadError> {
     while let Some(piece) = bytes.next().await {
-        let piece = piece.map_err(|_| LoadError::BrokenOff)?;
+        let piece = piece.map_err(LoadError::BrokenOff)?;
         if pieces.send(Some(piece)).await.is_err() {
             // The parser has given up and says why.
             return Ok(());
@@ -200,7 +202,7 @@ fn parse(
                 hand_over(&mut rows, 1, batches)?;
                 return Ok(report);
             }
-            None => return Err(LoadError::BrokenOff),
+            None => return Err(LoadError::Stopped),
         }
         hand_over(&mut rows, BATCH_ROWS, batches)?;
     }
@@ -211,7 +213,7 @@ fn hand_over(rows: &mut Vec<Row>, least: usize, batches: &mpsc::Sender<Vec<Row>>
     while rows.len() >= least {
         let rest = rows.split_off(rows.len().min(BATCH_ROWS));
         let batch = std::mem::replace(rows, rest);
-        batches.blocking_send(batch).map_err(|_| LoadError::BrokenOff)?;
+        batches.blocking_send(batch).map_err(|_| LoadError::Stopped)?;
     }
     Ok(())
 }

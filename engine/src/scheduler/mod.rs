@@ -38,6 +38,8 @@ use crate::{
 
 /// The longest the scheduler sleeps when nothing wakes it.
 const TICK: Duration = Duration::from_millis(50);
+/// The shortest it sleeps, so that a busy queue does not make it look at the ledger for every batch.
+const REST: Duration = Duration::from_millis(10);
 /// How often it looks for what has ended, waits too long or is unknown.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often answers of old idempotent calls are forgotten.
@@ -82,6 +84,8 @@ pub struct Desk {
     /// Campaigns whose window is to be filled from the start again.
     restarted: Mutex<Vec<CampaignId>>,
     stalls: Mutex<HashMap<CampaignId, StallReason>>,
+    /// When the scheduler last did its whole work.
+    beat: Mutex<Option<Duration>>,
 }
 
 impl Desk {
@@ -102,6 +106,16 @@ impl Desk {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner).get(&campaign).copied()
     }
 
+    /// When the scheduler last did its whole work, on the monotonic clock.
+    #[must_use]
+    pub fn last_beat(&self) -> Option<Duration> {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beat(&self, now: Duration) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
     fn take_restarted(&self) -> Vec<CampaignId> {
         std::mem::take(&mut self.restarted.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -118,7 +132,10 @@ impl Scheduler {
         let mut state = State::default();
         loop {
             let busy = match self.tick(&mut state).await {
-                Ok(busy) => busy,
+                Ok(busy) => {
+                    self.desk.beat(self.clock.monotonic());
+                    busy
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the scheduler could not do its work; trying again");
                     false
@@ -126,6 +143,7 @@ impl Scheduler {
             };
             let pause = async {
                 if !busy {
+                    tokio::time::sleep(REST).await;
                     tokio::select! {
                         () = tokio::time::sleep(TICK) => {}
                         () = self.desk.wake.notified() => {}
@@ -144,19 +162,33 @@ impl Scheduler {
     /// One round. True when there is more to do at once.
     async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
-        for campaign in self.desk.take_restarted() {
-            state.window.restart(campaign);
-        }
         let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
+        let restarted = self.desk.take_restarted();
         let campaigns = self.ledger.unfinished().await?;
+        self.restart(&campaigns, &restarted, state);
+        self.pause_refused(&campaigns).await?;
+        self.complete(&campaigns, state, now_ms).await?;
         let mut busy = self.expand(&campaigns, now_ms).await?;
         if sweeps {
             state.swept_at = Some(now);
             busy |= self.sweep(&campaigns, state, now_ms).await?;
         }
-        self.give_back(&campaigns);
+        self.give_back(&campaigns, state);
         state.window.fill(self, &campaigns).await?;
         Ok(busy)
+    }
+
+    /// Campaigns that a person set going: their windows start over, and an account that was refused gets another try.
+    fn restart(&self, campaigns: &[CampaignBrief], restarted: &[CampaignId], state: &mut State) {
+        for id in restarted {
+            state.window.restart(*id);
+            let running = campaigns.iter().find(|c| c.id == *id && c.state == CampaignState::Running);
+            if let Some(campaign) = running
+                && matches!(self.limits.paused(&campaign.account), Some(Pause::Refused(_)))
+            {
+                self.limits.resume(&campaign.account);
+            }
+        }
     }
 
     /// T1 for every running campaign that has recipients left to find, a chunk each.
@@ -169,14 +201,31 @@ impl Scheduler {
         Ok(busy)
     }
 
+    /// Ends campaigns of which every recipient is final.
+    async fn complete(
+        &self,
+        campaigns: &[CampaignBrief],
+        state: &mut State,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        for campaign in campaigns.iter().filter(|c| c.expanded && c.lane == Lane::Bulk && !c.has_open_deliveries()) {
+            if self.ledger.complete(campaign.id, now_ms).await? {
+                self.plans.close(campaign.id);
+                state.window.forget(campaign.id);
+                tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes what workers gave back, unless its campaign has stopped: then a resume starts over.
-    fn give_back(&self, campaigns: &[CampaignBrief]) {
+    fn give_back(&self, campaigns: &[CampaignBrief], state: &mut State) {
         for batch in self.queue.take_returned() {
             let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c));
             if goes_on {
                 self.queue.publish(batch);
             } else {
-                self.desk.restart(batch.campaign);
+                state.window.restart(batch.campaign);
             }
         }
     }
@@ -194,7 +243,7 @@ impl Scheduler {
         if campaigns.iter().any(|c| c.expires_at_ms.is_some_and(|at| at <= now_ms)) {
             busy |= self.ledger.expire(now_ms, SWEEP_CHUNK).await? > 0;
         }
-        if campaigns.iter().any(|c| c.waiting > 0) {
+        if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
                 self.publish_again(campaigns, due.campaign, &due.seqs);
             }
@@ -211,14 +260,6 @@ impl Scheduler {
         if campaigns.iter().any(|c| c.unknown > 0) {
             for due in reconcile::reconcile(self, campaigns, now_ms).await? {
                 self.publish_again(campaigns, due.campaign, &due.seqs);
-            }
-        }
-        self.pause_refused().await?;
-        for campaign in campaigns.iter().filter(|c| c.expanded && !c.has_open_deliveries()) {
-            if campaign.lane == Lane::Bulk && self.ledger.complete(campaign.id, now_ms).await? {
-                self.plans.close(campaign.id);
-                state.window.forget(campaign.id);
-                tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
             }
         }
         self.measure(campaigns);
@@ -239,9 +280,11 @@ impl Scheduler {
     }
 
     /// An account that its provider refuses: its campaigns pause with the reason, and no recipient fails for it.
-    async fn pause_refused(&self) -> Result<(), LedgerError> {
+    async fn pause_refused(&self, campaigns: &[CampaignBrief]) -> Result<(), LedgerError> {
         for account in self.plans.accounts() {
-            if let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
+            let sends = |c: &CampaignBrief| c.state == CampaignState::Running && *c.account == *account.name;
+            if campaigns.iter().any(sends)
+                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
                 let reason = format!("the provider refuses the account `{}` ({code})", account.name);
                 for (_, campaign) in self.ledger.pause_account(&account.name, &reason).await? {
                     tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");

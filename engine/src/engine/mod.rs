@@ -9,11 +9,11 @@ use dispatch_schemas::{
 use dispatch_workers::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
     delivery::{Account, Jobs, Plane, Plans, work},
-    limits::{Limits, Past, Scope},
+    limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
     sealing::{KeyFileError, MasterKey},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// How far back sends are counted for limits per day.
 const DAY_MS: i64 = 24 * 3_600_000;
+/// A scheduler that has not finished a round for this long is not ready.
+const SCHEDULER_SILENT_MAX: Duration = Duration::from_secs(10);
 /// Workers per channel that serve single messages only.
 const TRANSACTIONAL_RUNS: usize = 2;
 
@@ -123,8 +125,7 @@ pub struct Engine {
     pub desk: Arc<Desk>,
     /// Loads contact files.
     pub loader: Loader,
-    workers: JoinSet<()>,
-    scheduler: tokio::task::JoinHandle<()>,
+    tasks: Mutex<JoinSet<()>>,
     stop: CancellationToken,
     drain_within: Duration,
 }
@@ -173,7 +174,8 @@ impl Engine {
             send_keys: send_keys.clone(),
             desk: desk.clone(),
         };
-        let scheduler = tokio::spawn(scheduler.run(stop.clone().cancelled_owned()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(scheduler.run(stop.clone().cancelled_owned()));
 
         let plane = Arc::new(Plane {
             claims: ledger.clone(),
@@ -183,7 +185,6 @@ impl Engine {
             send_keys,
             timing: settings.timing,
         });
-        let mut workers = JoinSet::new();
         for (channel, runs) in
             [(Channel::Email, settings.workers.email_runs), (Channel::Sms, settings.workers.sms_runs)]
         {
@@ -192,12 +193,12 @@ impl Engine {
             for lane in lanes {
                 let jobs: Arc<dyn Jobs> = queue.clone();
                 let plans: Arc<dyn Plans> = plans.clone();
-                workers.spawn(work(channel, lane, jobs, plans, plane.clone()));
+                tasks.spawn(work(channel, lane, jobs, plans, plane.clone()));
             }
         }
         let drain_within = Duration::from_millis(settings.timing.reap_after_ms()) + Duration::from_secs(60);
         let loader = Loader::new(ledger, master, entropy);
-        Ok(Self { opened, queue, limits, plans, desk, loader, workers, scheduler, stop, drain_within })
+        Ok(Self { opened, queue, limits, plans, desk, loader, tasks: Mutex::new(tasks), stop, drain_within })
     }
 
     /// A campaign was launched, paused, resumed, cancelled or retried: closes its plan at once, so that nothing more
@@ -208,14 +209,30 @@ impl Engine {
     }
 
     /// Stops: lets workers finish what they hold, so that no outcome stays unknown.
-    pub async fn drain(mut self) {
+    pub async fn drain(&self) {
         self.stop.cancel();
         self.queue.close();
-        let _ = self.scheduler.await;
-        let all = async { while self.workers.join_next().await.is_some() {} };
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().await);
+        let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain_within, all).await.is_err() {
             tracing::error!("some requests were not answered in time; their outcomes are settled at the next start");
         }
+    }
+
+    /// The roles of this process, and what is wrong with each.
+    #[must_use]
+    pub fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let now = self.opened.clock.monotonic();
+        let scheduler = match self.desk.last_beat() {
+            Some(beat) if now.saturating_sub(beat) <= SCHEDULER_SILENT_MAX => Ok(()),
+            Some(_) => Err("the ledger does not answer the scheduler; see the log".to_owned()),
+            None => Err("it has not finished its first round yet".to_owned()),
+        };
+        let refused = self.plans.accounts().find_map(|account| match self.limits.paused(&account.name) {
+            Some(Pause::Refused(code)) => Some(format!("the provider refuses the account `{}` ({code})", account.name)),
+            _ => None,
+        });
+        vec![("scheduler", scheduler), ("worker", refused.map_or(Ok(()), Err))]
     }
 }
 

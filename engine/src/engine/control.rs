@@ -1,0 +1,86 @@
+//! The running engine, as the API sees it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    api::{campaigns::StallReason, imports::Mapping, lists::Import},
+    ids::{CampaignId, ImportId, ListId, TenantId},
+};
+
+use super::Engine;
+use crate::{
+    api::control::{Control, ImportError, Upload},
+    import::loading::LoadError,
+    telemetry::metrics::Metrics,
+};
+
+/// Connects the API to the engine of its process.
+pub struct EngineControl {
+    engine: Arc<Engine>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for EngineControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineControl")
+    }
+}
+
+impl EngineControl {
+    /// For this engine, with the measurements of its process.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, metrics: Metrics) -> Self {
+        Self { engine, metrics }
+    }
+}
+
+#[async_trait]
+impl Control for EngineControl {
+    fn campaign_changed(&self, campaign: CampaignId) {
+        self.engine.campaign_changed(campaign);
+    }
+
+    fn message_ready(&self, _: CampaignId, _: i64) {
+        self.engine.desk.wake();
+    }
+
+    fn limits_changed(&self, tenant: TenantId) {
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            match engine.opened.ledger.tenant_limits(tenant).await {
+                Ok(limits) => engine.plans.limit_tenant(tenant, limits),
+                // The next plan of a campaign of the tenant reads them again.
+                Err(error) => tracing::warn!(%error, "a tenant's new limits take effect with its next campaign only"),
+            }
+        });
+    }
+
+    fn stall(&self, campaign: CampaignId) -> Option<StallReason> {
+        self.engine.desk.stall(campaign)
+    }
+
+    fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+        self.engine.readiness()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    async fn import(
+        &self,
+        tenant: TenantId,
+        import: ImportId,
+        list: ListId,
+        mapping: Mapping,
+        upload: Upload,
+    ) -> Result<Import, ImportError> {
+        self.engine.loader.load(tenant, list, import, mapping, upload).await.map_err(|error| match error {
+            LoadError::File(error) => ImportError::Refused(error.to_string()),
+            LoadError::BrokenOff(error) => ImportError::Cut(error),
+            LoadError::Ledger(error) => ImportError::Ledger(error),
+            LoadError::Stopped => ImportError::Refused(error.to_string()),
+        })
+    }
+}
