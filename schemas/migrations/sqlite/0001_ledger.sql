@@ -223,6 +223,8 @@ CREATE TABLE attempt (
     token BLOB NOT NULL UNIQUE,
     ranges TEXT NOT NULL,
     deliveries INTEGER NOT NULL,
+    -- How many of them have no outcome yet.
+    open INTEGER NOT NULL,
     claimed_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER
 ) STRICT;

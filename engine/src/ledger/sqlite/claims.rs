@@ -115,7 +115,8 @@ fn stopping_reasons(purpose: Purpose) -> String {
 }
 
 /// What reads a candidate, its person and the first gate that stops it. `from` says which candidates, `?1` is the
-/// campaign, `?2` the tenant.
+/// campaign, `?2` the tenant. The `+` keeps the list of reasons out of the index: one look at the gates a person has,
+/// not one for each reason there is.
 fn candidates_sql(claimer: &Claimer, from: &str) -> String {
     let (address, hash, _) = address_columns(claimer.channel);
     let reasons = stopping_reasons(claimer.purpose);
@@ -127,7 +128,7 @@ fn candidates_sql(claimer: &Claimer, from: &str) -> String {
         "SELECT d.seq, d.key_epoch, d.attempts, d.alone, d.doubted, d.root_id, c.id AS contact_id, c.key,
                 c.{address} AS address, c.fields, {message} AS message,
                 (SELECT g.reason FROM gate g
-                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND g.reason IN ({reasons}) LIMIT 1) AS gate
+                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND +g.reason IN ({reasons}) LIMIT 1) AS gate
            FROM {from} LEFT JOIN contact c ON c.id = d.contact_id {join}"
     )
 }
@@ -145,13 +146,13 @@ async fn claim_batch(
     }
     let sql = candidates_sql(
         &claimer,
-        "json_each(?3) j CROSS JOIN delivery d
-             ON d.campaign_id = ?1 AND d.seq = j.value AND d.state = 'ready'",
+        "json_each(?3) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.state = 'ready'",
     );
     let found = sqlx::query(AssertSqlSafe(sql))
         .bind(claimer.campaign.0)
         .bind(claimer.tenant.0)
-        .bind(rows::json_numbers(seqs))
+        .bind(rows::json_ranges(seqs))
         .fetch_all(&mut *conn)
         .await?;
     let mut again = BTreeSet::new();
@@ -276,8 +277,8 @@ async fn mark(
     };
     let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
     sqlx::query(
-        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, claimed_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, open, claimed_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
     )
     .bind(attempt.0)
     .bind(claimer.campaign.0)
@@ -374,8 +375,10 @@ async fn record_batch(
             None => groups.push((next, vec![member])),
         }
     }
+    let mut recorded = 0;
     for (next, members) in &groups {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
+        recorded += done;
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
         if next.state == DeliveryState::Accepted && done != members.len() as u64 {
@@ -388,7 +391,7 @@ async fn record_batch(
     if lane == Lane::Transactional {
         forget_messages(conn, campaign, outcomes).await?;
     }
-    end_attempt(conn, campaign, attempt, now_ms).await?;
+    close_attempt(conn, attempt, recorded, now_ms).await?;
     moves.write(campaign, conn).await
 }
 
@@ -472,13 +475,14 @@ async fn write_group(
               WHERE campaign_id = ?9 AND seq BETWEEN ?11 AND ?13 AND attempt_id = ?10 AND state = 'claimed'",
         )
     } else {
+        // Both parts of the key come from the rows: with the campaign as a constant the whole campaign is scanned.
         sqlx::query(
             "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
                     key_epoch = min(key_epoch + ?5, 255), doubted = CASE ?5 WHEN 1 THEN 0 ELSE max(doubted, ?6) END,
                     alone = max(alone, ?7), updated_at_ms = ?8, provider_id = coalesce(j.value ->> 2, provider_id)
                FROM json_each(?11) j
               WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1
-                AND delivery.attempt_id = ?10 AND delivery.state = 'claimed' AND delivery.campaign_id = ?9",
+                AND delivery.attempt_id = ?10 AND delivery.state = 'claimed'",
         )
     }
     .bind(next.state.as_str())
@@ -516,16 +520,14 @@ async fn forget_messages(conn: &mut SqliteConnection, campaign: CampaignId, outc
     Ok(())
 }
 
-/// Marks an attempt ended once none of its deliveries is claimed any more.
-async fn end_attempt(conn: &mut SqliteConnection, campaign: CampaignId, attempt: AttemptId, now_ms: i64) -> Result<()> {
+/// Takes recorded deliveries off an attempt; with the last one it has ended.
+async fn close_attempt(conn: &mut SqliteConnection, attempt: AttemptId, done: u64, now_ms: i64) -> Result<()> {
     sqlx::query(
-        "UPDATE attempt SET ended_at_ms = ?3 WHERE id = ?2 AND ended_at_ms IS NULL
-            AND NOT EXISTS (SELECT 1 FROM json_each(attempt.ranges) r CROSS JOIN delivery d
-                                ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
-                             WHERE d.attempt_id = ?2 AND d.state = 'claimed')",
+        "UPDATE attempt SET open = open - ?2, ended_at_ms = CASE WHEN open <= ?2 THEN ?3 END
+          WHERE id = ?1 AND ended_at_ms IS NULL",
     )
-    .bind(campaign.0)
     .bind(attempt.0)
+    .bind(i64::try_from(done).unwrap_or(i64::MAX))
     .bind(now_ms)
     .execute(conn)
     .await?;
@@ -577,13 +579,12 @@ async fn late(
 async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i64, i64)>, now_ms: i64) -> Result<()> {
     let mut moves = Moves::default();
     let done = sqlx::query(
-        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 1,
-                updated_at_ms = ?3
-           FROM json_each(?2) j
-          WHERE delivery.campaign_id = ?1 AND delivery.seq = j.value ->> 0 AND delivery.state = 'ready'",
+        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 2,
+                updated_at_ms = ?2
+           FROM json_each(?1) j
+          WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1 AND delivery.state = 'ready'",
     )
-    .bind(campaign.0)
-    .bind(rows::to_json(&waits)?)
+    .bind(rows::to_json(&waits.iter().map(|(seq, at_ms)| (campaign.0, seq, at_ms)).collect::<Vec<_>>())?)
     .bind(now_ms)
     .execute(&mut *conn)
     .await?
