@@ -202,12 +202,7 @@ impl Scheduler {
     }
 
     /// Ends campaigns of which every recipient is final.
-    async fn complete(
-        &self,
-        campaigns: &[CampaignBrief],
-        state: &mut State,
-        now_ms: i64,
-    ) -> Result<(), LedgerError> {
+    async fn complete(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) -> Result<(), LedgerError> {
         for campaign in campaigns.iter().filter(|c| c.expanded && c.lane == Lane::Bulk && !c.has_open_deliveries()) {
             if self.ledger.complete(campaign.id, now_ms).await? {
                 self.plans.close(campaign.id);
@@ -284,7 +279,8 @@ impl Scheduler {
         for account in self.plans.accounts() {
             let sends = |c: &CampaignBrief| c.state == CampaignState::Running && *c.account == *account.name;
             if campaigns.iter().any(sends)
-                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
+                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name)
+            {
                 let reason = format!("the provider refuses the account `{}` ({code})", account.name);
                 for (_, campaign) in self.ledger.pause_account(&account.name, &reason).await? {
                     tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");
