@@ -12,7 +12,8 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     delivery::{
-        AskAgain, Claim, Claimed, ClaimedDelivery, Claims, Counts, LedgerUnavailable, Outcome, Plan, Record, SealedContact,
+        AskAgain, Claim, Claimed, ClaimedDelivery, Claims, Counts, LedgerUnavailable, Outcome, Plan, Record,
+        SealedContact,
     },
     message::Token,
     providers::Class,
