@@ -1,5 +1,6 @@
 //! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
 
+pub mod api;
 pub mod cli;
 pub mod demo;
 pub mod engine;

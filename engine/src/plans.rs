@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,8 +21,10 @@ use dispatch_workers::{
     template::Template,
 };
 
-use crate::ledger::{CampaignPlan, Ledger, PastSends};
+use crate::ledger::{CampaignPlan, Ledger, LedgerError, PastSends};
 
+/// How far back sends are counted for limits per hour and day.
+const DAY_MS: i64 = 24 * 3_600_000;
 /// Plans kept; the ones not used are forgotten when there are more.
 const PLANS_KEPT_MAX: usize = 10_000;
 
@@ -32,8 +37,6 @@ pub struct PlanBook {
     attempts_max: u8,
     /// What a tenant without limits of its own gets.
     tenant_defaults: Windows,
-    /// Sends before this process started, for its hour and day windows.
-    past: Vec<PastSends>,
     plans: Mutex<HashMap<CampaignId, Arc<Plan>>>,
 }
 
@@ -53,9 +56,8 @@ impl PlanBook {
         clock: Arc<dyn Clock>,
         attempts_max: u8,
         tenant_defaults: Windows,
-        past: Vec<PastSends>,
     ) -> Self {
-        Self { ledger, accounts, limits, clock, attempts_max, tenant_defaults, past, plans: Mutex::default() }
+        Self { ledger, accounts, limits, clock, attempts_max, tenant_defaults, plans: Mutex::default() }
     }
 
     /// The account of this name.
@@ -69,39 +71,59 @@ impl PlanBook {
         self.accounts.values()
     }
 
+    /// Tries before a delivery that is refused for now fails.
+    #[must_use]
+    pub const fn attempts_max(&self) -> u8 {
+        self.attempts_max
+    }
+
     /// Closes a campaign's plan, so that no worker of this process begins another request with it. A campaign that
-    /// goes on gets a new plan.
+    /// goes on gets a new plan; its limits stay.
     pub fn close(&self, campaign: CampaignId) {
         if let Some(plan) = self.lock().remove(&campaign) {
-            plan.open.store(false, std::sync::atomic::Ordering::Release);
-            self.limits.remove(&Scope::Campaign(campaign));
+            plan.open.store(false, Ordering::Release);
         }
     }
 
+    /// Closes the plan of a campaign that has ended, and forgets its limits.
+    pub fn forget(&self, campaign: CampaignId) {
+        self.close(campaign);
+        self.limits.remove(&Scope::Campaign(campaign));
+    }
+
     /// Sets a tenant's limits, at once.
-    pub fn limit_tenant(&self, tenant: TenantId, limits: Windows) {
+    ///
+    /// # Errors
+    /// When what it has sent before cannot be read.
+    pub async fn limit_tenant(&self, tenant: TenantId, limits: Windows) -> Result<(), LedgerError> {
         let limits = if limits.is_unlimited() { self.tenant_defaults } else { limits };
-        let past = self.past_of(|sends| sends.tenant == tenant);
-        self.limits.set(&Scope::Tenant(tenant), limits, &past);
+        self.set_limit(&Scope::Tenant(tenant), limits, |sends| sends.tenant == tenant).await
     }
 
     /// Sets an account's limits.
-    pub fn limit_account(&self, name: &Arc<str>, limits: Windows) {
-        let past = self.past_of(|sends| sends.account == **name);
-        self.limits.set(&Scope::Account(name.clone()), limits, &past);
+    ///
+    /// # Errors
+    /// When what it has sent before cannot be read.
+    pub async fn limit_account(&self, name: &Arc<str>, limits: Windows) -> Result<(), LedgerError> {
+        self.set_limit(&Scope::Account(name.clone()), limits, |sends| sends.account == **name).await
     }
 
-    fn past_of(&self, is_of: impl Fn(&PastSends) -> bool) -> Past {
-        let now_ms = self.clock.now_ms();
-        self.past
-            .iter()
-            .filter(|sends| is_of(sends))
-            .map(|sends| {
-                let age_ms = u64::try_from(now_ms.saturating_sub(sends.minute_ms)).unwrap_or(0);
-                // A minute's sends count from its end: a limit is rather too strict than passed.
-                (Duration::from_millis(age_ms.saturating_sub(60_000)), sends.sends)
-            })
-            .collect()
+    async fn set_limit(
+        &self,
+        scope: &Scope,
+        limits: Windows,
+        is_of: impl Fn(&PastSends) -> bool,
+    ) -> Result<(), LedgerError> {
+        // Only windows that outlive a process need to know what was sent before.
+        let past = if limits.per_hour.is_some() || limits.per_day.is_some() {
+            let now_ms = self.clock.now_ms();
+            let sends = self.ledger.past_sends(now_ms.saturating_sub(DAY_MS)).await?;
+            sends.iter().filter(|sends| is_of(sends)).map(|sends| (age(sends, now_ms), sends.sends)).collect()
+        } else {
+            Past::new()
+        };
+        self.limits.set(scope, limits, &past);
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CampaignId, Arc<Plan>>> {
@@ -120,9 +142,9 @@ impl PlanBook {
                 return Ok(None);
             }
         };
-        self.limit_tenant(campaign.tenant, campaign.tenant_limits);
-        let past = self.past_of(|sends| sends.campaign == campaign.id);
-        self.limits.set(&Scope::Campaign(campaign.id), campaign.limits, &past);
+        self.limit_tenant(campaign.tenant, campaign.tenant_limits).await?;
+        let of_campaign = |sends: &PastSends| sends.campaign == campaign.id;
+        self.set_limit(&Scope::Campaign(campaign.id), campaign.limits, of_campaign).await?;
         Ok(Some(Plan {
             campaign: campaign.id,
             tenant: campaign.tenant,
@@ -143,6 +165,12 @@ impl PlanBook {
             open: AtomicBool::new(campaign.is_running),
         }))
     }
+}
+
+/// How long ago sends were made. A minute's sends count from its end: a limit is rather too strict than passed.
+fn age(sends: &PastSends, now_ms: i64) -> Duration {
+    let since_begin_ms = u64::try_from(now_ms.saturating_sub(sends.minute_ms)).unwrap_or(0);
+    Duration::from_millis(since_begin_ms.saturating_sub(60_000))
 }
 
 #[async_trait]

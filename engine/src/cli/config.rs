@@ -2,7 +2,46 @@
 
 use std::io::{self, Write};
 
+use clap::Subcommand;
+
+use super::{error::CliError, output::Output, settings_file::SettingsArgs};
 use crate::settings::{Problem, Settings};
+
+const EXAMPLE: &str = "\
+Examples:
+  dispatch config check --config config/production.toml
+  dispatch config print";
+
+/// What `dispatch config` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say where the settings come from and whether this machine can work with them
+    Check(SettingsArgs),
+    /// Print the settings in force as TOML, secrets masked
+    Print(SettingsArgs),
+}
+
+/// Runs `dispatch config`.
+///
+/// # Errors
+/// When the settings cannot be read, or the check found something.
+pub fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
+    match args.action {
+        Action::Check(file) => match check(&file.load()?, &mut out.writer())?.len() {
+            0 => Ok(()),
+            1 => Err(CliError::Usage("the settings have a problem, see above".to_owned())),
+            problems => Err(CliError::Usage(format!("the settings have {problems} problems, see above"))),
+        },
+        Action::Print(file) => Ok(print(&file.load()?, &mut out.writer())?),
+    }
+}
 
 /// Says where the settings came from and what the machine makes of them: key files, accounts. Returns the problems; the
 /// command succeeds when there are none.

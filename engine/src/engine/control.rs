@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use dispatch_schemas::{
-    api::{campaigns::StallReason, imports::Mapping, lists::Import},
-    ids::{CampaignId, ImportId, ListId, TenantId},
+    api::campaigns::StallReason,
+    ids::{CampaignId, TenantId},
 };
 
 use super::Engine;
-use crate::{
-    api::control::{Control, ImportError, Upload},
-    import::loading::LoadError,
-    telemetry::metrics::Metrics,
-};
+use crate::{api::Control, telemetry::metrics::Metrics};
 
 /// Connects the API to the engine of its process.
 pub struct EngineControl {
@@ -35,7 +30,6 @@ impl EngineControl {
     }
 }
 
-#[async_trait]
 impl Control for EngineControl {
     fn campaign_changed(&self, campaign: CampaignId) {
         self.engine.campaign_changed(campaign);
@@ -48,10 +42,13 @@ impl Control for EngineControl {
     fn limits_changed(&self, tenant: TenantId) {
         let engine = self.engine.clone();
         tokio::spawn(async move {
-            match engine.opened.ledger.tenant_limits(tenant).await {
-                Ok(limits) => engine.plans.limit_tenant(tenant, limits),
-                // The next plan of a campaign of the tenant reads them again.
-                Err(error) => tracing::warn!(%error, "a tenant's new limits take effect with its next campaign only"),
+            let set = async {
+                let limits = engine.opened.ledger.tenant_limits(tenant).await?;
+                engine.plans.limit_tenant(tenant, limits).await
+            };
+            // The next plan of a campaign of the tenant reads them again.
+            if let Err(error) = set.await {
+                tracing::warn!(%error, "a tenant's new limits take effect with its next campaign only");
             }
         });
     }
@@ -66,21 +63,5 @@ impl Control for EngineControl {
 
     fn metrics(&self) -> String {
         self.metrics.render()
-    }
-
-    async fn import(
-        &self,
-        tenant: TenantId,
-        import: ImportId,
-        list: ListId,
-        mapping: Mapping,
-        upload: Upload,
-    ) -> Result<Import, ImportError> {
-        self.engine.loader.load(tenant, list, import, mapping, upload).await.map_err(|error| match error {
-            LoadError::File(error) => ImportError::Refused(error.to_string()),
-            LoadError::BrokenOff(error) => ImportError::Cut(error),
-            LoadError::Ledger(error) => ImportError::Ledger(error),
-            LoadError::Stopped => ImportError::Refused(error.to_string()),
-        })
     }
 }

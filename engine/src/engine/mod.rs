@@ -1,5 +1,7 @@
 //! A running engine: ledger, queue, scheduler and workers, wired together in one process.
 
+mod control;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use dispatch_schemas::{
@@ -16,17 +18,17 @@ use dispatch_workers::{
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use control::EngineControl;
+
 use crate::{
     import::loading::{Loader, country_number},
     ledger::{Ledger, LedgerError, sqlite::SqliteLedger},
     plans::PlanBook,
     queue::{InProcessQueue, Queue},
-    scheduler::{Desk, Scheduler},
+    scheduler::{Desk, Reconciler, Scheduler},
     settings::Settings,
 };
 
-/// How far back sends are counted for limits per day.
-const DAY_MS: i64 = 24 * 3_600_000;
 /// A scheduler that has not finished a round for this long is not ready.
 const SCHEDULER_SILENT_MAX: Duration = Duration::from_secs(10);
 /// Workers per channel that serve single messages only.
@@ -146,7 +148,6 @@ impl Engine {
         recover(ledger.as_ref(), clock.as_ref(), settings).await?;
 
         let limits = Arc::new(Limits::new(clock.clone()));
-        let past = ledger.past_sends(clock.now_ms() - DAY_MS).await?;
         let accounts = accounts(settings, &clock, &entropy)?;
         let plans = Arc::new(PlanBook::new(
             ledger.clone(),
@@ -155,9 +156,8 @@ impl Engine {
             clock.clone(),
             settings.workers.attempts_max,
             settings.tenants.defaults.limits,
-            past,
         ));
-        set_limits(settings, &limits, &plans, &master);
+        set_limits(settings, &limits, &plans, &master).await?;
 
         let queue = Arc::new(InProcessQueue::new(settings.queue.capacity));
         let desk = Arc::new(Desk::default());
@@ -171,11 +171,19 @@ impl Engine {
             clock: clock.clone(),
             timing: settings.timing,
             window: settings.queue,
-            send_keys: send_keys.clone(),
             desk: desk.clone(),
+        };
+        let reconciler = Reconciler {
+            ledger: ledger.clone(),
+            queue: queue.clone(),
+            plans: plans.clone(),
+            clock: clock.clone(),
+            timing: settings.timing,
+            send_keys: send_keys.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler.run(stop.clone().cancelled_owned()));
+        tasks.spawn(reconciler.run(stop.clone().cancelled_owned()));
 
         let plane = Arc::new(Plane {
             claims: ledger.clone(),
@@ -283,13 +291,19 @@ fn accounts(
         .collect()
 }
 
-fn set_limits(settings: &Settings, limits: &Limits, plans: &PlanBook, master: &MasterKey) {
+async fn set_limits(
+    settings: &Settings,
+    limits: &Limits,
+    plans: &PlanBook,
+    master: &MasterKey,
+) -> Result<(), StartError> {
     for (name, provider) in &settings.providers {
-        plans.limit_account(&name.as_str().into(), provider.limits);
+        plans.limit_account(&name.as_str().into(), provider.limits).await?;
     }
     let domains = settings.limits.domains.iter().map(|(name, windows)| (master.domain_hash(name), windows));
     let countries = settings.limits.countries.iter().map(|(name, windows)| (country_number(name), windows));
     for (destination, windows) in domains.chain(countries) {
         limits.set(&Scope::Destination(destination), *windows, &Past::new());
     }
+    Ok(())
 }

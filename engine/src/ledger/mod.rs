@@ -17,7 +17,7 @@ pub use records::{
     CampaignBrief, CampaignPlan, ContactRow, Due, EvidenceRow, Import, NewContacts, Once, PastSends, RecipientFilter,
     Replayable, SealedMessage, StoreCounts, StoredKey, UnknownDelivery, UnknownGroup,
 };
-pub use schedule::{Schedule, Verdict};
+pub use schedule::{End, Schedule, Verdict};
 
 /// How long the answer of a call with an Idempotency-Key is kept, milliseconds.
 pub const ANSWERS_KEPT_MS: i64 = 24 * 3_600_000;

@@ -236,12 +236,8 @@ pub struct UnknownGroup {
     pub token: Token,
     /// When it was claimed, milliseconds since 1970.
     pub claimed_at_ms: i64,
-    /// The attempt whose token made the request's key.
-    pub root: AttemptId,
-    /// That token.
+    /// The token that made the request's key.
     pub root_token: Token,
-    /// When that one was claimed, milliseconds since 1970.
-    pub root_claimed_at_ms: i64,
     /// The deliveries, ascending.
     pub deliveries: Vec<UnknownDelivery>,
 }
@@ -253,8 +249,8 @@ pub struct UnknownDelivery {
     pub seq: i64,
     /// Its key's epoch.
     pub key_epoch: u8,
-    /// Whether it travelled in a request of its own.
-    pub alone: bool,
-    /// How often it was sent again on the campaign's policy.
-    pub resends: u32,
+    /// When its key was first used, milliseconds since 1970.
+    pub first_sent_at_ms: i64,
+    /// Tries that counted.
+    pub attempts: u32,
 }

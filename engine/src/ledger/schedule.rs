@@ -36,6 +36,15 @@ pub enum Verdict {
     Final,
 }
 
+/// How waiting deliveries end unsent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// T3.
+    Stopped(StopReason),
+    /// T4.
+    Expired,
+}
+
 /// The scheduler's operations.
 #[async_trait]
 pub trait Schedule: Send + Sync + 'static {
@@ -53,14 +62,23 @@ pub trait Schedule: Send + Sync + 'static {
     async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>>;
     /// T11: makes deliveries ready whose wait is over, of running campaigns.
     async fn wake_waiting(&self, now_ms: i64, limit: u32) -> Result<Vec<Due>>;
-    /// T4: expires a chunk of the waiting deliveries of campaigns past their end. Returns how many.
-    async fn expire(&self, now_ms: i64, limit: u32) -> Result<u64>;
-    /// T3: stops a chunk of a cancelled campaign's waiting deliveries. Returns how many.
-    async fn stop_waiting(&self, campaign: CampaignId, reason: StopReason, now_ms: i64, limit: u32) -> Result<u64>;
-    /// T10: calls attempts unknown that were claimed before `claimed_before_ms` and have no outcome.
+    /// Closes campaigns past their end: nobody more is found for them, and nothing of them is claimed.
+    async fn close_expired(&self, now_ms: i64) -> Result<()>;
+    /// T3, T4: ends the waiting deliveries of a campaign among the `span` numbers from `from` on. One that may have
+    /// been accepted before ends `unknown_final`. Returns where to go on; nothing when the campaign has no more.
+    async fn end_waiting(
+        &self,
+        campaign: CampaignId,
+        end: End,
+        from: i64,
+        span: u32,
+        now_ms: i64,
+    ) -> Result<Option<i64>>;
+    /// T10: calls deliveries unknown whose attempt was claimed before `claimed_before_ms` and has no outcome. Returns how
+    /// many attempts were ended, at most 1,000.
     async fn reap(&self, claimed_before_ms: i64, now_ms: i64, timing: &Timing) -> Result<u64>;
-    /// Unknown deliveries that are due to be looked at, by attempt.
-    async fn unknown_due(&self, now_ms: i64, limit: u32) -> Result<Vec<UnknownGroup>>;
+    /// Unknown deliveries that are due to be looked at, by attempt: all of an attempt, and at most `attempts_max` of them.
+    async fn unknown_due(&self, now_ms: i64, attempts_max: u32) -> Result<Vec<UnknownGroup>>;
     /// T12, T14 to T18: settles unknown deliveries of one attempt. Returns those that are ready to be sent again.
     async fn settle(
         &self,

@@ -157,7 +157,7 @@ impl Jobs for InProcessQueue {
     }
 }
 
-/// The receipt of a batch: dropped without an ack, the jobs go back.
+/// The receipt of a batch: dropped without being handed in, its jobs go back.
 struct Slip {
     shared: Arc<Shared>,
     batch: Option<Batch>,
@@ -170,9 +170,12 @@ impl Slip {
 }
 
 impl Receipt for Slip {
-    fn ack(mut self: Box<Self>) {
+    fn done(mut self: Box<Self>, undone: Vec<i64>) {
         if let Some(batch) = self.batch.take() {
-            self.shared.settle(batch.campaign, batch.seqs.len(), None);
+            let jobs = batch.seqs.len();
+            let undone = (!undone.is_empty()).then_some(Batch { seqs: undone, ..batch });
+            let campaign = batch.campaign;
+            self.shared.settle(campaign, jobs, undone);
         }
     }
 }
@@ -205,13 +208,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_dropped_without_an_ack_come_back() {
+    async fn jobs_that_were_not_done_come_back() {
         let queue = InProcessQueue::new(100);
         queue.publish(batch(1, Lane::Bulk, &[0, 1]));
         queue.publish(batch(1, Lane::Bulk, &[2]));
-        queue.take(Channel::Email, Lane::Bulk).await.unwrap().receipt.ack();
+        queue.take(Channel::Email, Lane::Bulk).await.unwrap().receipt.done(vec![1]);
         drop(queue.take(Channel::Email, Lane::Bulk).await.unwrap());
-        assert_eq!(queue.take_returned(), [batch(1, Lane::Bulk, &[2])]);
+        assert_eq!(queue.take_returned(), [batch(1, Lane::Bulk, &[1]), batch(1, Lane::Bulk, &[2])]);
         assert_eq!(queue.outstanding(CampaignId(1)), 0);
     }
 

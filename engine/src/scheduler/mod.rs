@@ -4,6 +4,7 @@
 //! It does no per-recipient work of its own: each step is one statement over many. Everything it needs is in the
 //! ledger; what it keeps in memory (how far it has published) may be lost at any moment.
 
+mod endings;
 mod reconcile;
 mod stall;
 mod window;
@@ -17,14 +18,15 @@ use std::{
 use dispatch_schemas::{
     api::campaigns::StallReason,
     ids::CampaignId,
-    states::{CampaignState, Lane, StopReason},
+    states::{CampaignState, Lane},
 };
 use dispatch_workers::{
     clock::Clock,
     delivery::Timing,
     limits::{Limits, Pause},
-    sealing::SendKeys,
 };
+use endings::Endings;
+pub use reconcile::Reconciler;
 use stall::Stalls;
 use tokio::sync::Notify;
 use window::Window;
@@ -46,7 +48,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(250);
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(3_600);
 /// Contacts looked at in one step of an expansion.
 const EXPAND_CHUNK: u32 = 10_000;
-/// Deliveries woken, expired, stopped or looked at in one step.
+/// Deliveries woken in one step.
 const SWEEP_CHUNK: u32 = 10_000;
 
 /// What the scheduler works with.
@@ -65,8 +67,6 @@ pub struct Scheduler {
     pub timing: Timing,
     /// How large windows may be.
     pub window: QueueSettings,
-    /// Reads send keys for look-ups.
-    pub send_keys: Arc<SendKeys>,
     /// What others may ask and say.
     pub desk: Arc<Desk>,
 }
@@ -163,12 +163,13 @@ impl Scheduler {
     async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
-        let restarted = self.desk.take_restarted();
         let campaigns = self.ledger.unfinished().await?;
+        let restarted = self.desk.take_restarted();
         self.restart(&campaigns, &restarted, state);
         self.pause_refused(&campaigns).await?;
         self.complete(&campaigns, state, now_ms).await?;
         let mut busy = self.expand(&campaigns, now_ms).await?;
+        busy |= state.endings.step(self, &campaigns, now_ms).await?;
         if sweeps {
             state.swept_at = Some(now);
             busy |= self.sweep(&campaigns, state, now_ms).await?;
@@ -202,15 +203,13 @@ impl Scheduler {
     }
 
     /// Ends campaigns of which every recipient is final.
-    async fn complete(
-        &self,
-        campaigns: &[CampaignBrief],
-        state: &mut State,
-        now_ms: i64,
-    ) -> Result<(), LedgerError> {
-        for campaign in campaigns.iter().filter(|c| c.expanded && c.lane == Lane::Bulk && !c.has_open_deliveries()) {
+    async fn complete(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) -> Result<(), LedgerError> {
+        let may_end = |c: &&CampaignBrief| {
+            matches!(c.state, CampaignState::Running | CampaignState::Cancelled) && c.lane == Lane::Bulk && c.expanded
+        };
+        for campaign in campaigns.iter().filter(may_end).filter(|c| !c.has_open_deliveries()) {
             if self.ledger.complete(campaign.id, now_ms).await? {
-                self.plans.close(campaign.id);
+                self.plans.forget(campaign.id);
                 state.window.forget(campaign.id);
                 tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
             }
@@ -240,27 +239,14 @@ impl Scheduler {
         if campaigns.iter().any(|c| c.state == CampaignState::Scheduled && c.send_at_ms.is_none_or(|at| at <= now_ms)) {
             busy |= self.ledger.start_due(now_ms).await? > 0;
         }
-        if campaigns.iter().any(|c| c.expires_at_ms.is_some_and(|at| at <= now_ms)) {
-            busy |= self.ledger.expire(now_ms, SWEEP_CHUNK).await? > 0;
-        }
         if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
                 self.publish_again(campaigns, due.campaign, &due.seqs);
             }
         }
-        for campaign in campaigns.iter().filter(|c| c.state == CampaignState::Cancelled) {
-            if campaign.ready + campaign.waiting > 0 {
-                busy |= self.ledger.stop_waiting(campaign.id, StopReason::Cancelled, now_ms, SWEEP_CHUNK).await? > 0;
-            }
-        }
         if campaigns.iter().any(|c| c.claimed > 0) {
             let reap_after_ms = i64::try_from(self.timing.reap_after_ms()).unwrap_or(i64::MAX / 2);
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
-        }
-        if campaigns.iter().any(|c| c.unknown > 0) {
-            for due in reconcile::reconcile(self, campaigns, now_ms).await? {
-                self.publish_again(campaigns, due.campaign, &due.seqs);
-            }
         }
         self.measure(campaigns);
         self.desk.set_stalls(state.stalls.look(self, campaigns));
@@ -282,9 +268,12 @@ impl Scheduler {
     /// An account that its provider refuses: its campaigns pause with the reason, and no recipient fails for it.
     async fn pause_refused(&self, campaigns: &[CampaignBrief]) -> Result<(), LedgerError> {
         for account in self.plans.accounts() {
-            let sends = |c: &CampaignBrief| c.state == CampaignState::Running && *c.account == *account.name;
+            let sends = |c: &CampaignBrief| {
+                c.state == CampaignState::Running && c.lane == Lane::Bulk && *c.account == *account.name
+            };
             if campaigns.iter().any(sends)
-                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
+                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name)
+            {
                 let reason = format!("the provider refuses the account `{}` ({code})", account.name);
                 for (_, campaign) in self.ledger.pause_account(&account.name, &reason).await? {
                     tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");
@@ -326,6 +315,7 @@ impl Scheduler {
 #[derive(Default)]
 struct State {
     window: Window,
+    endings: Endings,
     stalls: Stalls,
     swept_at: Option<Duration>,
     cleaned_at: Option<Duration>,

@@ -2,127 +2,217 @@
 //!
 //! By the provider's class: a key it remembers is asked again (A), a log that knows our id is looked at (B), and where
 //! there is neither, evidence is waited for and then the campaign's policy decides (C, D). "Absent" is believed only
-//! once the outcome has settled.
+//! once the outcome has settled. All times count from the first use of the delivery's key.
+//!
+//! Works beside the scheduler, because a provider's log may take its time.
+
+use std::{sync::Arc, time::Duration};
 
 use dispatch_schemas::states::{CampaignState, UnknownPolicy};
 use dispatch_workers::{
-    delivery::Account,
+    clock::Clock,
+    delivery::{Account, Timing},
     providers::{Class, Finding, Question},
     sealing::SendKeys,
 };
+use futures_util::future::join_all;
 
-use super::{SWEEP_CHUNK, Scheduler};
-use crate::ledger::{CampaignBrief, Due, LedgerError, UnknownGroup, Verdict};
+use crate::{
+    ledger::{CampaignBrief, Ledger, LedgerError, UnknownDelivery, UnknownGroup, Verdict},
+    plans::PlanBook,
+    queue::{Batch, Queue},
+};
 
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Unanswered requests looked at in one round.
+const GROUPS_MAX: u32 = 500;
+/// Look-ups of one account in one round: a log that hangs keeps the others waiting no longer than for so many.
+const LOOK_UPS_MAX: usize = 4;
+/// The shortest time between two look-ups of an account. Infobip allows 120 a minute.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 /// How long a provider of class B keeps its log, less a margin: after this its "absent" says nothing. Infobip: 48 h.
 const LOG_KEPT_MS: i64 = 40 * 3_600_000;
 /// When a log that did not answer is asked again.
 const ASK_LATER_MS: i64 = 30_000;
-/// When an unknown delivery of a campaign that is paused is looked at again.
-const PAUSED_LOOK_MS: i64 = 5_000;
+/// When an unknown delivery is looked at again whose campaign is paused or whose account is not there.
+const HELD_LOOK_MS: i64 = 5_000;
 
-/// Looks at all unknown deliveries that are due. Returns those to be sent again.
-pub(super) async fn reconcile(
-    scheduler: &Scheduler,
-    campaigns: &[CampaignBrief],
-    now_ms: i64,
-) -> Result<Vec<Due>, LedgerError> {
-    let mut due = Vec::new();
-    for group in scheduler.ledger.unknown_due(now_ms, SWEEP_CHUNK).await? {
-        let Some(brief) = campaigns.iter().find(|c| c.id == group.campaign) else { continue };
-        let Some(account) = scheduler.plans.account(&brief.account) else { continue };
-        let verdicts = verdicts(scheduler, brief, account, &group, now_ms).await;
-        let seqs = scheduler.ledger.settle(group.campaign, group.attempt, &verdicts, now_ms).await?;
-        if !seqs.is_empty() {
-            due.push(Due { campaign: group.campaign, seqs });
-        }
-    }
-    Ok(due)
+/// Settles unknown outcomes.
+pub struct Reconciler {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where what is to be sent again goes.
+    pub queue: Arc<dyn Queue>,
+    /// The accounts.
+    pub plans: Arc<PlanBook>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The protocol's timers.
+    pub timing: Timing,
+    /// Makes the keys to ask for.
+    pub send_keys: Arc<SendKeys>,
 }
 
-async fn verdicts(
-    scheduler: &Scheduler,
-    brief: &CampaignBrief,
-    account: &Account,
-    group: &UnknownGroup,
-    now_ms: i64,
-) -> Vec<(i64, Verdict)> {
-    let settled_at_ms = group.claimed_at_ms.saturating_add(ms(scheduler.timing.settle_ms()));
-    match account.contract().class {
-        Class::KeyWithTtl { safe_for } => {
-            let safe_until_ms = group.root_claimed_at_ms.saturating_add(ms(safe_for.as_millis()));
-            match brief.state {
-                CampaignState::Running if now_ms < safe_until_ms => same(group, &Verdict::AskAgain),
-                CampaignState::Paused if now_ms < safe_until_ms => {
-                    same(group, &Verdict::Later(now_ms + PAUSED_LOOK_MS))
-                }
-                _ => same(group, &by_policy(scheduler, brief, group, now_ms)),
+impl std::fmt::Debug for Reconciler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reconciler")
+    }
+}
+
+impl Reconciler {
+    /// Works until `stop` completes.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if let Err(error) = self.round().await {
+                tracing::warn!(%error, "unknown outcomes could not be settled; trying again");
             }
         }
-        Class::ClientId if now_ms < settled_at_ms => same(group, &Verdict::Later(settled_at_ms)),
-        Class::ClientId if now_ms < group.claimed_at_ms.saturating_add(LOG_KEPT_MS) => {
-            looked_up(scheduler, brief, account, group, now_ms).await
-        }
-        Class::ClientId | Class::EchoOnly | Class::Nothing => same(group, &by_policy(scheduler, brief, group, now_ms)),
     }
-}
 
-/// Class B: what the provider's log says.
-async fn looked_up(
-    scheduler: &Scheduler,
-    brief: &CampaignBrief,
-    account: &Account,
-    group: &UnknownGroup,
-    now_ms: i64,
-) -> Vec<(i64, Verdict)> {
-    let questions: Vec<Question> = group
-        .deliveries
-        .iter()
-        .map(|delivery| Question {
-            key: scheduler.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
-            batch_key: SendKeys::batch_key(group.root_token),
-            token: group.token,
-            claimed_at_ms: group.claimed_at_ms,
-        })
-        .collect();
-    let findings = match account.provider.look_up(&questions).await {
-        Ok(findings) => findings,
-        Err(error) => {
-            tracing::warn!(account = %account.name, %error, "unknown outcomes wait for the provider's log");
-            return same(group, &Verdict::Later(now_ms + ASK_LATER_MS));
+    async fn round(&self) -> Result<(), LedgerError> {
+        let campaigns = self.ledger.unfinished().await?;
+        if campaigns.iter().all(|c| c.unknown == 0) {
+            return Ok(());
         }
-    };
-    group
-        .deliveries
-        .iter()
-        .zip(findings)
-        .map(|(delivery, finding)| {
-            let verdict = match finding {
-                Finding::Accepted { provider_id } => Verdict::Accepted { evidence: "log", provider_id },
-                Finding::Refused(code) => Verdict::Refused(code.as_str().to_owned()),
-                Finding::Absent => Verdict::Absent,
-                Finding::CannotTell => by_policy(scheduler, brief, group, now_ms),
+        let groups = self.ledger.unknown_due(self.clock.now_ms(), GROUPS_MAX).await?;
+        let mut by_account: Vec<(&str, Vec<(&CampaignBrief, &UnknownGroup)>)> = Vec::new();
+        for group in &groups {
+            let Some(brief) = campaigns.iter().find(|c| c.id == group.campaign) else { continue };
+            match by_account.iter_mut().find(|(account, _)| *account == brief.account) {
+                Some((_, of_account)) => of_account.push((brief, group)),
+                None => by_account.push((&brief.account, vec![(brief, group)])),
+            }
+        }
+        let rounds = by_account.into_iter().map(|(account, groups)| self.settle_account(account, groups));
+        join_all(rounds).await.into_iter().collect()
+    }
+
+    async fn settle_account(
+        &self,
+        account: &str,
+        groups: Vec<(&CampaignBrief, &UnknownGroup)>,
+    ) -> Result<(), LedgerError> {
+        let account = self.plans.account(account);
+        let mut look_ups = 0;
+        for (brief, group) in groups {
+            let now_ms = self.clock.now_ms();
+            let verdicts = match account {
+                None => each(group, |_| Verdict::Later(now_ms + HELD_LOOK_MS)),
+                Some(account) if self.must_look_up(account, group, now_ms) => {
+                    if look_ups == LOOK_UPS_MAX {
+                        continue;
+                    }
+                    if look_ups > 0 {
+                        tokio::time::sleep(LOOK_UP_EVERY).await;
+                    }
+                    look_ups += 1;
+                    self.looked_up(brief, account, group).await
+                }
+                Some(account) => each(group, |delivery| self.verdict(brief, account, group, delivery, now_ms)),
             };
-            (delivery.seq, verdict)
-        })
-        .collect()
-}
+            let now_ms = self.clock.now_ms();
+            let seqs = self.ledger.settle(group.campaign, group.attempt, &verdicts, now_ms).await?;
+            if !seqs.is_empty() {
+                self.queue.publish(Batch { campaign: brief.id, channel: brief.channel, lane: brief.lane, seqs });
+            }
+        }
+        Ok(())
+    }
 
-/// Nobody can be asked: what the campaign wants done.
-fn by_policy(scheduler: &Scheduler, brief: &CampaignBrief, group: &UnknownGroup, now_ms: i64) -> Verdict {
-    let settled_at_ms = group.claimed_at_ms.saturating_add(ms(scheduler.timing.settle_ms()));
-    let evidence_ends_ms = group.claimed_at_ms.saturating_add(ms(scheduler.timing.evidence_window_ms));
-    match (brief.unknown_policy, brief.state) {
-        (UnknownPolicy::AtLeastOnce, CampaignState::Running) if now_ms >= settled_at_ms => Verdict::Resend,
-        (UnknownPolicy::AtLeastOnce, CampaignState::Running) => Verdict::Later(settled_at_ms),
-        _ if now_ms >= evidence_ends_ms => Verdict::Final,
-        (UnknownPolicy::AtLeastOnce, CampaignState::Paused) => Verdict::Later(now_ms + PAUSED_LOOK_MS),
-        _ => Verdict::Later(evidence_ends_ms),
+    fn must_look_up(&self, account: &Account, group: &UnknownGroup, now_ms: i64) -> bool {
+        let first = group.deliveries.iter().map(|delivery| delivery.first_sent_at_ms).min().unwrap_or(now_ms);
+        matches!(account.contract().class, Class::ClientId)
+            && now_ms >= self.settled_at_ms(group)
+            && now_ms < first.saturating_add(LOG_KEPT_MS)
+    }
+
+    fn settled_at_ms(&self, group: &UnknownGroup) -> i64 {
+        group.claimed_at_ms.saturating_add(ms(self.timing.settle_ms()))
+    }
+
+    /// What to do with a delivery about which nobody is asked now.
+    fn verdict(
+        &self,
+        brief: &CampaignBrief,
+        account: &Account,
+        group: &UnknownGroup,
+        delivery: &UnknownDelivery,
+        now_ms: i64,
+    ) -> Verdict {
+        match account.contract().class {
+            Class::KeyWithTtl { safe_for } => {
+                let is_safe = now_ms < delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()));
+                match brief.state {
+                    CampaignState::Running if is_safe => Verdict::AskAgain,
+                    CampaignState::Paused if is_safe => Verdict::Later(now_ms + HELD_LOOK_MS),
+                    _ => self.by_policy(brief, group, delivery, now_ms),
+                }
+            }
+            Class::ClientId if now_ms < self.settled_at_ms(group) => Verdict::Later(self.settled_at_ms(group)),
+            Class::ClientId | Class::EchoOnly | Class::Nothing => self.by_policy(brief, group, delivery, now_ms),
+        }
+    }
+
+    /// Class B: what the provider's log says.
+    async fn looked_up(&self, brief: &CampaignBrief, account: &Account, group: &UnknownGroup) -> Vec<(i64, Verdict)> {
+        let questions: Vec<Question> = group
+            .deliveries
+            .iter()
+            .map(|delivery| Question {
+                key: self.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
+                batch_key: SendKeys::batch_key(group.root_token),
+                token: group.token,
+                claimed_at_ms: group.claimed_at_ms,
+            })
+            .collect();
+        let findings = account.provider.look_up(&questions).await;
+        let now_ms = self.clock.now_ms();
+        let findings = match findings {
+            Ok(findings) => findings,
+            Err(error) => {
+                tracing::warn!(account = %account.name, %error, "unknown outcomes wait for the provider's log");
+                return each(group, |_| Verdict::Later(now_ms + ASK_LATER_MS));
+            }
+        };
+        let mut findings = findings.into_iter();
+        each(group, |delivery| match findings.next().unwrap_or(Finding::CannotTell) {
+            Finding::Accepted { provider_id } => Verdict::Accepted { evidence: "log", provider_id },
+            Finding::Refused(code) => Verdict::Refused(code.as_str().to_owned()),
+            Finding::Absent => Verdict::Absent,
+            Finding::CannotTell => self.by_policy(brief, group, delivery, now_ms),
+        })
+    }
+
+    /// Nobody can be asked: what the campaign wants done. Sending again has an end too.
+    fn by_policy(
+        &self,
+        brief: &CampaignBrief,
+        group: &UnknownGroup,
+        delivery: &UnknownDelivery,
+        now_ms: i64,
+    ) -> Verdict {
+        let evidence_ends_ms = delivery.first_sent_at_ms.saturating_add(ms(self.timing.evidence_window_ms));
+        let may_resend = brief.unknown_policy == UnknownPolicy::AtLeastOnce
+            && delivery.attempts < u32::from(self.plans.attempts_max());
+        match brief.state {
+            CampaignState::Running if may_resend && now_ms >= self.settled_at_ms(group) => Verdict::Resend,
+            CampaignState::Running if may_resend => Verdict::Later(self.settled_at_ms(group)),
+            _ if now_ms >= evidence_ends_ms => Verdict::Final,
+            CampaignState::Paused if may_resend => Verdict::Later(now_ms + HELD_LOOK_MS),
+            _ => Verdict::Later(evidence_ends_ms),
+        }
     }
 }
 
-fn same(group: &UnknownGroup, verdict: &Verdict) -> Vec<(i64, Verdict)> {
-    group.deliveries.iter().map(|delivery| (delivery.seq, verdict.clone())).collect()
+fn each(group: &UnknownGroup, mut verdict: impl FnMut(&UnknownDelivery) -> Verdict) -> Vec<(i64, Verdict)> {
+    group.deliveries.iter().map(|delivery| (delivery.seq, verdict(delivery))).collect()
 }
 
 fn ms<T: TryInto<i64>>(span: T) -> i64 {

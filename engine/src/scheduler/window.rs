@@ -28,9 +28,17 @@ const ROUNDS_MAX: usize = 32;
 /// How far each campaign has been published, and the order of tenants.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// The next number to publish.
-    cursors: HashMap<CampaignId, i64>,
+    cursors: HashMap<CampaignId, Cursor>,
     turn: VecDeque<TenantId>,
+}
+
+/// How far a campaign has been published.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    /// The next number to publish.
+    next: i64,
+    /// Nothing below this number was ready at the last look back.
+    low: i64,
 }
 
 /// A campaign that can take jobs in this fill.
@@ -78,12 +86,14 @@ impl Window {
 
     async fn wants(&mut self, scheduler: &Scheduler, campaign: &CampaignBrief) -> Result<Option<Wanting>, LedgerError> {
         let outstanding = scheduler.queue.outstanding(campaign.id);
-        if outstanding == 0 && self.cursors.get(&campaign.id).is_some_and(|cursor| *cursor > 0) {
-            // Ready, and none of it with a worker: some lie behind the cursor (released, or lost with a worker).
-            self.cursors.remove(&campaign.id);
-        }
         let plan = scheduler.plans.plan(campaign.id).await.map_err(|error| LedgerError::Unavailable(error.0))?;
-        let Some(plan) = plan else { return Ok(None) };
+        let Some(plan) = plan else {
+            if campaign.lane == Lane::Bulk {
+                let reason = "its content or its account cannot be used; see the log";
+                scheduler.ledger.pause(campaign.tenant, campaign.id, reason).await?;
+            }
+            return Ok(None);
+        };
         let rate = scheduler.limits.per_second(&plan.scopes);
         let size = match rate {
             None => scheduler.window.window_max,
@@ -126,13 +136,18 @@ impl Window {
             if room == 0 {
                 continue;
             }
-            let from = self.cursors.get(&wants.campaign).copied().unwrap_or(0);
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
-            let seqs = scheduler.ledger.ready_from(wants.campaign, from, limit).await?;
+            let cursor = self.cursors.entry(wants.campaign).or_default();
+            let mut seqs = scheduler.ledger.ready_from(wants.campaign, cursor.next, limit).await?;
+            if seqs.is_empty() && cursor.low < cursor.next && scheduler.queue.outstanding(wants.campaign) == 0 {
+                // Some are ready and none is with a worker: they lie behind, lost with a worker or a round that failed.
+                seqs = scheduler.ledger.ready_from(wants.campaign, cursor.low, limit).await?;
+                cursor.low = seqs.first().copied().unwrap_or(cursor.next);
+            }
             wants.room = if seqs.len() < room { 0 } else { wants.room - seqs.len() };
             left -= seqs.len();
             if let Some(last) = seqs.last() {
-                self.cursors.insert(wants.campaign, last + 1);
+                cursor.next = cursor.next.max(last + 1);
             }
             for chunk in seqs.chunks(wants.batch) {
                 scheduler.queue.publish(Batch {

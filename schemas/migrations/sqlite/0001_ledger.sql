@@ -72,6 +72,8 @@ CREATE TABLE import (
     totals TEXT NOT NULL DEFAULT '{}',
     report TEXT NOT NULL DEFAULT 'null',
     error TEXT,
+    -- Contacts of the upload that were erased before it completed.
+    erased INTEGER NOT NULL DEFAULT 0,
     -- Every contact of the upload has this id or a higher one.
     first_contact INTEGER NOT NULL,
     created_at_ms INTEGER NOT NULL,
@@ -110,6 +112,8 @@ CREATE TABLE contact_change (
     phone_destination INTEGER,
     PRIMARY KEY (import_id, contact_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX contact_change_by_contact ON contact_change (contact_id);
+CREATE INDEX contact_change_by_phone ON contact_change (phone_hash) WHERE phone_hash IS NOT NULL;
 
 -- One row per address and reason. Nothing is sent through a closed gate, and it outlives the contact.
 CREATE TABLE gate (
@@ -192,9 +196,11 @@ CREATE TABLE delivery (
     key_epoch INTEGER NOT NULL DEFAULT 0,
     -- The attempt that holds or held it.
     attempt_id INTEGER,
-    -- Set while an unknown request is to be asked again whole: the attempt whose key it used first.
+    -- The attempt whose token made the key of the request it was last in.
     root_id INTEGER,
-    -- 1 once an attempt with the current send key ended without an answer.
+    -- When the current send key was first used.
+    first_sent_at_ms INTEGER,
+    -- 1 once an attempt with the current send key ended without an answer: it may have been accepted.
     doubted INTEGER NOT NULL DEFAULT 0,
     -- 1: must travel in a request of its own.
     alone INTEGER NOT NULL DEFAULT 0,
@@ -223,6 +229,8 @@ CREATE TABLE attempt (
     token BLOB NOT NULL UNIQUE,
     ranges TEXT NOT NULL,
     deliveries INTEGER NOT NULL,
+    -- How many of them have no outcome yet.
+    open INTEGER NOT NULL,
     claimed_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER
 ) STRICT;

@@ -114,6 +114,17 @@ pub struct Campaign {
     pub ended_at: Option<Moment>,
 }
 
+/// A campaign just made, with what its author should know before launching it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedCampaign {
+    /// The campaign.
+    #[serde(flatten)]
+    pub campaign: Campaign,
+    /// What may not come out as meant, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// How far a campaign has come. The counts of `states` add up to `audience` at any moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {

@@ -36,6 +36,13 @@ pub struct GatesClosed {
     pub in_flight: u64,
 }
 
+/// What opening gates came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct GatesOpened {
+    /// Gates that were closed for this reason and are open now. A gate closed for another reason too stays closed.
+    pub opened: u64,
+}
+
 /// One person to erase, by any of their addresses.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod limits;
 pub mod lists;
 pub mod messages;
+pub mod problems;
 pub mod templates;
 pub mod time;
 

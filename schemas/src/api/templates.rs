@@ -88,3 +88,68 @@ pub struct StoredTemplate {
     /// When it was stored.
     pub created_at: Moment,
 }
+
+/// What checking a template came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateReport {
+    /// Whether it can be stored and sent.
+    pub valid: bool,
+    /// What is wrong: the part, the line and what to do.
+    pub errors: Vec<String>,
+    /// What may not come out as meant.
+    pub warnings: Vec<String>,
+    /// The variables it uses, by name.
+    pub variables: Vec<String>,
+    /// The variables among them that have no default: a recipient without a value for one is not written to.
+    pub required: Vec<String>,
+    /// For a text message: what its fixed text alone costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<SmsCost>,
+}
+
+/// What a text costs as text messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SmsCost {
+    /// How its characters are sent: `gsm7` or `ucs2`.
+    pub encoding: String,
+    /// How many messages it is cut into.
+    pub segments: u32,
+}
+
+/// Values to fill a template with.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewRequest {
+    /// By variable: its value; at most 100, 10,000 bytes together.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for PreviewRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PreviewRequest({} variables)", self.variables.len())
+    }
+}
+
+/// A template filled in: the parts its channel has.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Preview {
+    /// An e-mail's subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// An e-mail's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// An e-mail's plain text, or a text message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What the text message costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<SmsCost>,
+}
+
+impl std::fmt::Debug for Preview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Preview(***)")
+    }
+}

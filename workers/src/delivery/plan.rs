@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use dispatch_schemas::{
@@ -29,6 +29,8 @@ pub struct Account {
     pub requests: Semaphore,
     /// How many requests may be open.
     pub requests_open_max: usize,
+    /// Requests without an answer since the last one with an answer.
+    pub(super) unanswered: AtomicU32,
 }
 
 impl std::fmt::Debug for Account {
@@ -44,7 +46,13 @@ impl Account {
     /// An account with `requests_open_max` open requests.
     #[must_use]
     pub fn new(name: Arc<str>, provider: Arc<dyn Provider>, requests_open_max: usize) -> Self {
-        Self { name, provider, requests: Semaphore::new(requests_open_max), requests_open_max }
+        Self {
+            name,
+            provider,
+            requests: Semaphore::new(requests_open_max),
+            requests_open_max,
+            unanswered: AtomicU32::new(0),
+        }
     }
 
     /// The fixed facts of its provider.

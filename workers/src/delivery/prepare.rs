@@ -25,9 +25,11 @@ pub(super) struct Batch {
 }
 
 pub(super) fn prepare(claimed: &Claimed, plan: &Plan, plane: &Plane) -> Batch {
-    let per_request = plan.account.contract().recipients_per_request;
+    // A request that is asked again goes out as it went the first time, however requests are cut now.
+    let is_repeat = claimed.token != claimed.root;
+    let singles = plan.account.contract().recipients_per_request == 1 && !is_repeat;
     let mut together = Prepared {
-        token: request_token(claimed.root, 0),
+        token: request_token(claimed.token, 0),
         batch_key: SendKeys::batch_key(claimed.root),
         recipients: Vec::with_capacity(claimed.deliveries.len()),
         members: Vec::with_capacity(claimed.deliveries.len()),
@@ -42,16 +44,16 @@ pub(super) fn prepare(claimed: &Claimed, plan: &Plan, plane: &Plane) -> Batch {
             }
         };
         let member = (delivery.seq, delivery.attempt_no);
-        if delivery.alone || per_request == 1 {
+        if delivery.alone || singles {
             let number = batch.requests.len() + 1;
             batch.requests.push(Prepared {
-                token: request_token(claimed.root, number),
+                token: request_token(claimed.token, number),
                 // Its own send key, so that asking again needs no memory of how requests were cut.
                 batch_key: SendKeys::batch_key(Token(recipient.key.0)),
                 recipients: vec![recipient],
                 members: vec![member],
             });
-        } else if plan.account.provider.fits_batch(&plan.message, &recipient) {
+        } else if is_repeat || plan.account.provider.fits_batch(&plan.message, &recipient) {
             together.recipients.push(recipient);
             together.members.push(member);
         } else {
@@ -96,7 +98,9 @@ fn unseal(contact: &SealedContact, plan: &Plan) -> Result<(String, Data), SealEr
 fn render_code(error: &RenderError) -> Code {
     match error {
         RenderError::Missing { .. } => Code::known("template_variable_missing"),
-        _ => Code::known("template_not_rendered"),
+        RenderError::Failed(_) | RenderError::TooLong | RenderError::TooMuchWork | RenderError::UnsafeValue { .. } => {
+            Code::known("template_not_rendered")
+        }
     }
 }
 

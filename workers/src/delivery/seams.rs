@@ -16,8 +16,8 @@ pub struct LedgerUnavailable(pub String);
 
 /// Takes a run back into the queue's books when it is done or dropped.
 pub trait Receipt: Send {
-    /// The jobs are done: the ledger knows about each of them.
-    fn ack(self: Box<Self>);
+    /// The ledger knows about each of the jobs, except for `undone`, which come again.
+    fn done(self: Box<Self>, undone: Vec<i64>);
 }
 
 /// Some jobs of one campaign, taken from the queue.
@@ -26,7 +26,7 @@ pub struct Run {
     pub campaign: CampaignId,
     /// The deliveries' numbers, ascending.
     pub seqs: Vec<i64>,
-    /// Acknowledged when the ledger knows; dropped without it, the jobs come again.
+    /// Handed in when the ledger knows; dropped without that, all the jobs come again.
     pub receipt: Box<dyn Receipt>,
 }
 
@@ -53,8 +53,6 @@ pub struct Claim<'a> {
     pub seqs: &'a [i64],
     /// Names the attempt.
     pub token: Token,
-    /// Now.
-    pub now_ms: TimestampMs,
 }
 
 /// One delivery that is ours to send.
@@ -92,13 +90,24 @@ pub struct SealedContact {
 pub struct Claimed {
     /// The attempt that holds them; `None` when nothing was claimed.
     pub attempt: Option<AttemptId>,
+    /// The attempt's own token.
+    pub token: Token,
     /// The token whose hash is the idempotency key of the request: the attempt's own, or that of the first attempt
     /// when an unknown request is asked again.
     pub root: Token,
     /// Ours to send, by number.
     pub deliveries: Vec<ClaimedDelivery>,
     /// Requests among the jobs that must be asked again whole, with their first attempt's key.
-    pub again: Vec<AttemptId>,
+    pub again: Vec<AskAgain>,
+}
+
+/// An unknown request that is to be asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskAgain {
+    /// The attempt whose token made its key.
+    pub root: AttemptId,
+    /// Its members that are ready, ascending.
+    pub seqs: Vec<i64>,
 }
 
 /// What becomes of one claimed delivery.

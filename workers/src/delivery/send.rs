@@ -1,6 +1,6 @@
 //! Making the requests of a claimed batch, and what their answers mean for each delivery.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
@@ -12,6 +12,15 @@ use crate::{
 
 /// An account that could not be reached at all is left alone for this long, then tried again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Requests in a row without an answer after which an account rests.
+const SILENT_REQUESTS: u32 = 3;
+
+/// Its first rest; doubles with each further request without an answer.
+const SILENT_REST: Duration = Duration::from_millis(500);
+
+/// Its longest rest.
+const SILENT_REST_MAX: Duration = Duration::from_secs(60);
 
 /// Makes all requests, as many at once as the account allows; yields the outcomes of each as it is answered.
 pub(super) fn send<'a>(
@@ -50,6 +59,7 @@ async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Durat
     drop(slot);
     measure(&answer, plan, plane.clock.monotonic().saturating_sub(began));
     heed(&answer, plan, plane);
+    rest_if_silent(&answer, plan, plane);
     let now_ms = plane.clock.now_ms();
     request
         .members
@@ -57,6 +67,21 @@ async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Durat
         .zip(answer.verdicts)
         .map(|((seq, attempt_no), verdict)| (*seq, outcome(verdict, *attempt_no, request, plan, plane, now_ms)))
         .collect()
+}
+
+/// A provider that stops answering must not make a whole list unknown: from the third request in a row without an
+/// answer on, the account rests, longer each time.
+fn rest_if_silent(answer: &Answer, plan: &Plan, plane: &Plane) {
+    let account = &plan.account;
+    if !answer.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Unknown(_))) {
+        account.unanswered.store(0, Ordering::Relaxed);
+        return;
+    }
+    let in_a_row = account.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+    if in_a_row >= SILENT_REQUESTS {
+        let rest = SILENT_REST.saturating_mul(1 << (in_a_row - SILENT_REQUESTS).min(16)).min(SILENT_REST_MAX);
+        plane.limits.pause(&account.name, Pause::Until(plane.clock.monotonic() + rest));
+    }
 }
 
 /// Lets all workers obey what the answer says about the account.
@@ -95,15 +120,16 @@ fn outcome(verdict: Verdict, attempt_no: u8, request: &Prepared, plan: &Plan, pl
             Outcome::Retry { at_ms: now_ms, code, counts: Counts::Not, alone: false }
         }
         Verdict::NotSent(_) => Outcome::Released { alone: false },
-        Verdict::Unknown(code) => Outcome::Unknown { code, look_at_ms: now_ms + first_look(plan, plane) },
+        Verdict::Unknown(code) => Outcome::Unknown { code, look_at_ms: now_ms + first_look(attempt_no, plan, plane) },
     }
 }
 
-/// When an unknown outcome is first looked at: soon where asking again is harmless, else when it has settled.
-fn first_look(plan: &Plan, plane: &Plane) -> i64 {
+/// When an unknown outcome is looked at: soon where asking again is harmless, later with each try, else when it has
+/// settled.
+fn first_look(attempt_no: u8, plan: &Plan, plane: &Plane) -> i64 {
     let wait = match plan.account.contract().class {
-        Class::KeyWithTtl { .. } => plane.timing.ask_again_ms,
-        _ => plane.timing.settle_ms(),
+        Class::KeyWithTtl { .. } => plane.timing.ask_again_ms.saturating_mul(u64::from(attempt_no.clamp(1, 6))),
+        Class::ClientId | Class::EchoOnly | Class::Nothing => plane.timing.settle_ms(),
     };
     i64::try_from(wait).unwrap_or(i64::MAX / 2)
 }

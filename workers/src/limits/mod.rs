@@ -20,7 +20,10 @@ use dispatch_schemas::{
     api::limits::Windows,
     ids::{CampaignId, TenantId},
 };
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
 use tokio::sync::Notify;
 use window::SlidingWindow;
 
@@ -63,7 +66,13 @@ pub enum Pause {
 
 struct Limit {
     windows: Vec<SlidingWindow>,
-    pace: Option<Arc<DefaultDirectRateLimiter>>,
+    pace: Option<Pace>,
+}
+
+/// Spreads the permits of a second.
+struct Pace {
+    limiter: DefaultDirectRateLimiter,
+    burst: NonZeroU32,
 }
 
 /// Past permits of a scope, for windows that outlive a process: `(age, permits)`.
@@ -85,6 +94,9 @@ impl std::fmt::Debug for Limits {
 
 /// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// When to ask again where no window says: the next step of a pace.
+const LOOK_SOON: Duration = Duration::from_millis(20);
 
 impl Limits {
     /// No limits.
@@ -116,7 +128,7 @@ impl Limits {
                 .collect();
             let pace = windows.per_second.and_then(NonZeroU32::new).map(|most| {
                 let burst = NonZeroU32::new(most.get() / PACE_STEPS_PER_SECOND).unwrap_or(NonZeroU32::MIN);
-                Arc::new(RateLimiter::direct(Quota::per_second(most).allow_burst(burst)))
+                Pace { limiter: RateLimiter::direct(Quota::per_second(most).allow_burst(burst)), burst }
             });
             limits.insert(scope.clone(), Limit { windows: windows_now, pace });
         }
@@ -164,27 +176,48 @@ impl Limits {
 
     /// Takes permits for up to `wanted` sends that pass all of `scopes`, waiting at most `patience` for the first.
     ///
-    /// Grants between 1 and `wanted`, counted in every window of every scope at the moment of the answer; 0 when
+    /// Grants between 1 and `wanted`, counted in every window of every scope at the moment of the answer; none when
     /// `patience` ran out.
-    pub async fn permits(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> usize {
+    pub async fn permits(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> Permits {
+        self.wait_for(scopes, 1, wanted, patience).await
+    }
+
+    /// Takes permits for exactly `wanted` sends, or none: for a request that can't be cut.
+    pub async fn permits_for_all(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> Permits {
+        self.wait_for(scopes, wanted, wanted, patience).await
+    }
+
+    /// Takes back permits that were not used: nothing was sent on them. Those whose moment has passed are forfeited,
+    /// because later ones may have been refused for them.
+    pub fn give_back(&self, permits: &Permits, unused: usize) {
+        let unused = u64::try_from(unused).unwrap_or(u64::MAX).min(permits.count);
+        if unused == 0 {
+            return;
+        }
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for scope in &permits.scopes {
+            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
+                window.give_back(permits.taken_at, unused);
+            }
+        }
+    }
+
+    async fn wait_for(&self, scopes: &[Scope], least: usize, wanted: usize, patience: Duration) -> Permits {
         let give_up_at = self.clock.monotonic() + patience;
-        let mut wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let (least, wanted) = (least as u64, wanted as u64);
         loop {
             let changed = self.changed.notified();
-            wanted = self.pace(scopes, wanted).await;
-            let wait = match self.take(scopes, wanted) {
-                Ok(granted) => {
-                    metrics::counter!("dispatch_permits_granted_total").increment(granted);
-                    return usize::try_from(granted).unwrap_or(usize::MAX);
+            let (wait, scope) = match self.take(scopes, least, wanted) {
+                Ok(permits) => {
+                    metrics::counter!("dispatch_permits_granted_total").increment(permits.count);
+                    return permits;
                 }
-                Err((wait, scope)) => {
-                    metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
-                    wait
-                }
+                Err(denied) => denied,
             };
             let now = self.clock.monotonic();
             if now >= give_up_at {
-                return 0;
+                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(wanted);
+                return Permits::none();
             }
             let wait = wait.min(LOOK_AGAIN).min(give_up_at.saturating_sub(now));
             metrics::histogram!("dispatch_permit_wait_seconds").record(wait.as_secs_f64());
@@ -207,8 +240,8 @@ impl Limits {
     /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
     pub fn destination_permits(&self, destination: i64, wanted: usize) -> (usize, Duration) {
         let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);
-        match self.take(&[Scope::Destination(destination)], wanted_now) {
-            Ok(granted) => (usize::try_from(granted).unwrap_or(usize::MAX), Duration::from_secs(1)),
+        match self.take(&[Scope::Destination(destination)], 1, wanted_now) {
+            Ok(permits) => (permits.count(), LOOK_SOON),
             Err((wait, scope)) => {
                 metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
                 (0, wait)
@@ -223,25 +256,8 @@ impl Limits {
         limits.keys().any(|scope| matches!(scope, Scope::Destination(_)))
     }
 
-    async fn pace(&self, scopes: &[Scope], wanted: u64) -> u64 {
-        let paces: Vec<_> = {
-            let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-            scopes.iter().filter_map(|scope| limits.get(scope).and_then(|limit| limit.pace.clone())).collect()
-        };
-        let mut wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        for pace in paces {
-            // `until_n_ready` refuses a number above its burst; ask for less until it takes it.
-            while let Some(permits) = NonZeroU32::new(wanted) {
-                if pace.until_n_ready(permits).await.is_ok() {
-                    break;
-                }
-                wanted = wanted.div_ceil(2).min(wanted - 1).max(1);
-            }
-        }
-        u64::from(wanted)
-    }
-
-    fn take(&self, scopes: &[Scope], wanted: u64) -> Result<u64, (Duration, &'static str)> {
+    /// Grants at least `least` and at most `wanted`, or says how long to wait and for which kind of limit.
+    fn take(&self, scopes: &[Scope], least: u64, wanted: u64) -> Result<Permits, (Duration, &'static str)> {
         let now = self.clock.monotonic();
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut granted = wanted;
@@ -256,15 +272,72 @@ impl Limits {
                 }
             }
         }
-        if granted == 0 {
-            return Err(wait.unwrap_or((LOOK_AGAIN, "none")));
+        if granted < least.max(1) {
+            return Err(wait.unwrap_or((LOOK_SOON, "none")));
         }
+        let granted = paced(&limits, scopes, least, granted)?;
         for scope in scopes {
             for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
                 window.take(granted);
             }
         }
-        Ok(granted)
+        Ok(Permits { scopes: scopes.to_vec(), count: granted, taken_at: now })
+    }
+}
+
+/// What governor lets through of `granted` now. The slowest is asked first: a pace that agrees while a slower one
+/// refuses has given for nothing.
+fn paced(
+    limits: &HashMap<Scope, Limit>,
+    scopes: &[Scope],
+    least: u64,
+    granted: u64,
+) -> Result<u64, (Duration, &'static str)> {
+    let mut paces: Vec<(&Scope, &Pace)> =
+        scopes.iter().filter_map(|scope| Some((scope, limits.get(scope)?.pace.as_ref()?))).collect();
+    paces.sort_by_key(|(_, pace)| pace.burst);
+    // A request that can't be cut passes a pace in one piece if the pace's second holds it.
+    let smallest = paces.first().map_or(granted, |(_, pace)| u64::from(pace.burst.get()).max(least));
+    let granted = granted.min(smallest);
+    for (scope, pace) in paces {
+        let mut left = u32::try_from(granted).unwrap_or(u32::MAX);
+        while let Some(cells) = NonZeroU32::new(left.min(pace.burst.get())) {
+            match pace.limiter.check_n(cells) {
+                Ok(Ok(())) => left -= cells.get(),
+                Ok(Err(not_until)) if left == u32::try_from(granted).unwrap_or(u32::MAX) => {
+                    return Err((not_until.wait_time_from(DefaultClock::default().now()), scope.label()));
+                }
+                // The rest of a request that can't be cut follows at once; the windows keep the exact count.
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+    }
+    Ok(granted)
+}
+
+/// Permits for some sends, taken from all their limits.
+#[derive(Debug, Clone)]
+pub struct Permits {
+    scopes: Vec<Scope>,
+    count: u64,
+    taken_at: Duration,
+}
+
+impl Permits {
+    const fn none() -> Self {
+        Self { scopes: Vec::new(), count: 0, taken_at: Duration::ZERO }
+    }
+
+    /// How many sends they are for.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::try_from(self.count).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
@@ -287,7 +360,7 @@ mod tests {
     #[tokio::test]
     async fn without_limits_all_that_is_wanted_is_granted() {
         let scopes = [Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1))];
-        assert_eq!(limits().permits(&scopes, 1_000, Duration::ZERO).await, 1_000);
+        assert_eq!(limits().permits(&scopes, 1_000, Duration::ZERO).await.count(), 1_000);
     }
 
     #[tokio::test]
@@ -296,9 +369,13 @@ mod tests {
         let (tenant, campaign) = (Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1)));
         limits.set(&tenant, Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
         limits.set(&campaign, Windows { per_day: Some(20), ..Windows::default() }, &Past::new());
-        assert_eq!(limits.permits(&[tenant.clone(), campaign.clone()], 30, Duration::ZERO).await, 20);
-        assert_eq!(limits.permits(&[tenant.clone(), campaign], 30, Duration::ZERO).await, 0);
-        assert_eq!(limits.permits(&[tenant], 100, Duration::ZERO).await, 30, "a denial takes nothing from the others");
+        assert_eq!(limits.permits(&[tenant.clone(), campaign.clone()], 30, Duration::ZERO).await.count(), 20);
+        assert_eq!(limits.permits(&[tenant.clone(), campaign], 30, Duration::ZERO).await.count(), 0);
+        assert_eq!(
+            limits.permits(&[tenant], 100, Duration::ZERO).await.count(),
+            30,
+            "a denial takes nothing from the others"
+        );
     }
 
     #[tokio::test]
@@ -308,7 +385,7 @@ mod tests {
         limits.set(&scope, Windows { per_day: Some(0), ..Windows::default() }, &Past::new());
         let waiting = tokio::spawn({
             let (limits, scope) = (limits.clone(), scope.clone());
-            async move { limits.permits(&[scope], 5, Duration::from_secs(60)).await }
+            async move { limits.permits(&[scope], 5, Duration::from_secs(60)).await.count() }
         });
         limits.set(&scope, Windows { per_day: Some(5), ..Windows::default() }, &Past::new());
         assert_eq!(waiting.await.unwrap(), 5);
@@ -322,7 +399,7 @@ mod tests {
         let clock = SystemClock::new();
         let mut granted: Vec<(Duration, usize)> = Vec::new();
         while granted.iter().map(|(_, n)| n).sum::<usize>() < 300 {
-            let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await;
+            let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await.count();
             granted.push((clock.monotonic(), permits));
         }
         for (start, _) in &granted {
@@ -330,6 +407,25 @@ mod tests {
             let inside: usize = granted.iter().filter(|(at, _)| window.contains(at)).map(|(_, n)| n).sum();
             assert!(inside <= 200, "{inside} in a second");
         }
+    }
+
+    #[tokio::test]
+    async fn permits_that_were_not_used_can_be_had_again() {
+        let limits = limits();
+        let scope = [Scope::Tenant(TenantId(1))];
+        limits.set(&scope[0], Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
+        let permits = limits.permits(&scope, 50, Duration::ZERO).await;
+        limits.give_back(&permits, 20);
+        assert_eq!(limits.permits(&scope, 50, Duration::ZERO).await.count(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_cut_gets_all_its_permits_or_none() {
+        let limits = limits();
+        let scope = [Scope::Tenant(TenantId(1))];
+        limits.set(&scope[0], Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
+        assert!(limits.permits_for_all(&scope, 51, Duration::ZERO).await.is_empty());
+        assert_eq!(limits.permits_for_all(&scope, 50, Duration::ZERO).await.count(), 50);
     }
 
     #[test]

@@ -72,6 +72,16 @@ impl SlidingWindow {
         self.total += permits;
     }
 
+    /// Takes back permits counted at `taken_at`, if the slot they are counted in is still the newest.
+    pub(super) fn give_back(&mut self, taken_at: Duration, permits: u64) {
+        if self.slot(taken_at) == self.newest {
+            let at = self.index(self.newest);
+            let back = permits.min(self.counts[at]);
+            self.counts[at] -= back;
+            self.total -= back;
+        }
+    }
+
     /// How long until at least one permit can be granted, if nothing else is.
     pub(super) fn wait(&mut self, now: Duration) -> Duration {
         self.advance(now);

@@ -3,7 +3,7 @@
 //! These statements run for every batch of every campaign, so each drives from the batch into the primary key: the
 //! numbers come as JSON (or as one range where they are contiguous) and are joined with both key columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 use dispatch_schemas::{
@@ -12,11 +12,13 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     delivery::{
-        Claim, Claimed, ClaimedDelivery, Claims, Counts, LedgerUnavailable, Outcome, Plan, Record, SealedContact,
+        AskAgain, Claim, Claimed, ClaimedDelivery, Claims, Counts, LedgerUnavailable, Outcome, Plan, Record,
+        SealedContact,
     },
     message::Token,
+    providers::Class,
 };
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteLedger, rows, tally::Moves};
 use crate::ledger::{LedgerError, Result};
@@ -37,20 +39,40 @@ struct Claimer {
     lane: Lane,
     token: Token,
     now_ms: i64,
+    /// Class A: for how long the provider remembers a key, milliseconds.
+    key_safe_ms: Option<i64>,
+    /// Whether each delivery travels in a request of its own, with a key of its own.
+    singles: bool,
 }
 
 impl Claimer {
     fn new(claim: &Claim<'_>) -> Self {
         let plan = claim.plan;
+        let contract = plan.account.contract();
+        let key_safe_ms = match contract.class {
+            Class::KeyWithTtl { safe_for } => Some(i64::try_from(safe_for.as_millis()).unwrap_or(i64::MAX / 4)),
+            Class::ClientId | Class::EchoOnly | Class::Nothing => None,
+        };
         Self {
+            key_safe_ms,
+            singles: contract.recipients_per_request == 1,
             campaign: plan.campaign,
             tenant: plan.tenant,
             channel: plan.channel,
             purpose: plan.purpose,
             lane: plan.lane,
             token: claim.token,
-            now_ms: claim.now_ms,
+            now_ms: 0,
         }
+    }
+
+    /// At the moment of the transaction: a claim that waited for the writer is as old as its commit.
+    const fn at(self, now_ms: i64) -> Self {
+        Self { now_ms, ..self }
+    }
+
+    fn nothing(&self) -> Claimed {
+        Claimed { attempt: None, token: self.token, root: self.token, deliveries: Vec::new(), again: Vec::new() }
     }
 }
 
@@ -58,10 +80,12 @@ impl Claimer {
 impl Claims for SqliteLedger {
     async fn claim(&self, claim: &Claim<'_>) -> std::result::Result<Claimed, LedgerUnavailable> {
         let (claimer, seqs) = (Claimer::new(claim), claim.seqs.to_vec());
-        let attempt = AttemptId::from_random(self.draw());
+        let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
         Ok(self
             .writer
-            .run("claim", move |conn| Box::pin(async move { claim_batch(conn, claimer, attempt, &seqs).await }))
+            .run("claim", move |conn| {
+                Box::pin(async move { claim_batch(conn, claimer.at(clock.now_ms()), attempt, &seqs).await })
+            })
             .await?)
     }
 
@@ -115,7 +139,8 @@ fn stopping_reasons(purpose: Purpose) -> String {
 }
 
 /// What reads a candidate, its person and the first gate that stops it. `from` says which candidates, `?1` is the
-/// campaign, `?2` the tenant.
+/// campaign, `?2` the tenant. The `+` keeps the list of reasons out of the index: one look at the gates a person has,
+/// not one for each reason there is.
 fn candidates_sql(claimer: &Claimer, from: &str) -> String {
     let (address, hash, _) = address_columns(claimer.channel);
     let reasons = stopping_reasons(claimer.purpose);
@@ -124,10 +149,10 @@ fn candidates_sql(claimer: &Claimer, from: &str) -> String {
         Lane::Transactional => ("m.sealed", "LEFT JOIN message m ON m.campaign_id = d.campaign_id AND m.seq = d.seq"),
     };
     format!(
-        "SELECT d.seq, d.key_epoch, d.attempts, d.alone, d.doubted, d.root_id, c.id AS contact_id, c.key,
+        "SELECT d.seq, d.key_epoch, d.attempts, d.alone, d.doubted, d.root_id, d.first_sent_at_ms, c.id AS contact_id, c.key,
                 c.{address} AS address, c.fields, {message} AS message,
                 (SELECT g.reason FROM gate g
-                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND g.reason IN ({reasons}) LIMIT 1) AS gate
+                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND +g.reason IN ({reasons}) LIMIT 1) AS gate
            FROM {from} LEFT JOIN contact c ON c.id = d.contact_id {join}"
     )
 }
@@ -139,70 +164,85 @@ async fn claim_batch(
     attempt: AttemptId,
     seqs: &[i64],
 ) -> Result<Claimed> {
-    let nothing = Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() };
     if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
-        return Ok(nothing);
+        return Ok(claimer.nothing());
     }
     let sql = candidates_sql(
         &claimer,
-        "json_each(?3) j CROSS JOIN delivery d
-             ON d.campaign_id = ?1 AND d.seq = j.value AND d.state = 'ready'",
+        "json_each(?3) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.state = 'ready'",
     );
     let found = sqlx::query(AssertSqlSafe(sql))
         .bind(claimer.campaign.0)
         .bind(claimer.tenant.0)
-        .bind(rows::json_numbers(seqs))
+        .bind(rows::json_ranges(seqs))
         .fetch_all(&mut *conn)
         .await?;
-    let mut again = BTreeSet::new();
+    let mut again: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     let mut sifted = Sifted::default();
     for row in &found {
-        match row.try_get::<Option<i64>, _>("root_id")? {
-            Some(root) => drop(again.insert(root)),
-            None => sifted.take(row)?,
+        match sifted.root_to_ask(row, &claimer)? {
+            Some(root) => again.entry(root).or_default().push(row.try_get("seq")?),
+            None => sifted.take(row, &claimer)?,
         }
     }
-    let again = again.into_iter().map(AttemptId).collect();
-    let claimed = mark(conn, claimer, attempt, attempt, sifted).await?;
-    Ok(Claimed { root: claimer.token, again, ..claimed })
+    let claimed = mark(conn, claimer, attempt, None, sifted).await?;
+    let again = again.into_iter().map(|(root, seqs)| AskAgain { root: AttemptId(root), seqs }).collect();
+    Ok(Claimed { again, ..claimed })
 }
 
 /// T5 for the members of an unknown request that are to be asked again with the key of its first attempt.
+///
+/// All of them or none: a provider that takes some of them under the key answers "duplicate" for the others, and they
+/// would pass for accepted.
 async fn claim_root(
     conn: &mut SqliteConnection,
     claimer: Claimer,
     attempt: AttemptId,
     root: AttemptId,
 ) -> Result<Claimed> {
-    let nothing = Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() };
     if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
-        return Ok(nothing);
+        return Ok(claimer.nothing());
     }
     let Some(first) =
         sqlx::query("SELECT token, ranges FROM attempt WHERE id = ?").bind(root.0).fetch_optional(&mut *conn).await?
     else {
-        return Ok(nothing);
+        return Ok(claimer.nothing());
     };
+    let ranges: String = first.try_get("ranges")?;
+    let not_ready = sqlx::query(
+        "SELECT 1 FROM json_each(?2) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
+          WHERE d.root_id = ?3 AND d.doubted = 1 AND d.state IN ('claimed', 'unknown', 'retry_wait') LIMIT 1",
+    )
+    .bind(claimer.campaign.0)
+    .bind(&ranges)
+    .bind(root.0)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if not_ready.is_some() {
+        return Ok(claimer.nothing());
+    }
     let sql = candidates_sql(
         &claimer,
         "json_each(?3) r CROSS JOIN delivery d
              ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.root_id = ?4
-            AND d.state = 'ready'",
+            AND d.doubted = 1 AND NOT d.alone AND d.state = 'ready'",
     );
     let found = sqlx::query(AssertSqlSafe(sql))
         .bind(claimer.campaign.0)
         .bind(claimer.tenant.0)
-        .bind(first.try_get::<String, _>("ranges")?)
+        .bind(ranges)
         .bind(root.0)
         .fetch_all(&mut *conn)
         .await?;
     let mut sifted = Sifted::default();
     for row in &found {
-        sifted.take(row)?;
+        sifted.take(row, &claimer)?;
     }
     let token: [u8; 16] =
         first.try_get::<&[u8], _>("token")?.try_into().map_err(|_| LedgerError::Corrupt("an attempt's token"))?;
-    let claimed = mark(conn, claimer, attempt, root, sifted).await?;
+    let claimed = mark(conn, claimer, attempt, Some(root), sifted).await?;
     Ok(Claimed { root: Token(token), ..claimed })
 }
 
@@ -217,18 +257,33 @@ async fn is_claimable(conn: &mut SqliteConnection, campaign: CampaignId, now_ms:
     Ok(row.is_some())
 }
 
-/// A batch's candidates: those to claim, and those whose gate is closed.
+/// A batch's candidates: those to claim, and those that may not be sent.
 #[derive(Default)]
 struct Sifted {
     claimed: Vec<ClaimedDelivery>,
     /// `(seq, reason, whether an earlier attempt may have been accepted)`.
     closed: Vec<(i64, StopReason, bool)>,
+    /// May have been accepted under a key that the provider has forgotten by now: not to be repeated.
+    too_late: Vec<i64>,
 }
 
 impl Sifted {
-    fn take(&mut self, row: &sqlx::sqlite::SqliteRow) -> Result<()> {
+    /// The request a delivery must be repeated with, when its provider remembers the key of a whole request.
+    fn root_to_ask(&self, row: &SqliteRow, claimer: &Claimer) -> Result<Option<i64>> {
+        let is_whole = row.try_get::<i64, _>("doubted")? != 0 && row.try_get::<i64, _>("alone")? == 0;
+        Ok(if claimer.key_safe_ms.is_some() && is_whole { row.try_get("root_id")? } else { None })
+    }
+
+    fn take(&mut self, row: &SqliteRow, claimer: &Claimer) -> Result<()> {
         let seq = row.try_get("seq")?;
         let doubted = row.try_get::<i64, _>("doubted")? != 0;
+        if let (true, Some(safe_ms)) = (doubted, claimer.key_safe_ms) {
+            let first: Option<i64> = row.try_get("first_sent_at_ms")?;
+            if first.is_some_and(|first| first.saturating_add(safe_ms) <= claimer.now_ms) {
+                self.too_late.push(seq);
+                return Ok(());
+            }
+        }
         let contact = row.try_get::<Option<i64>, _>("contact_id")?;
         let address = row.try_get::<Option<Vec<u8>>, _>("address")?;
         let (Some(contact), Some(address)) = (contact, address) else {
@@ -258,26 +313,29 @@ impl Sifted {
     }
 }
 
+/// Marks the batch claimed under a new attempt; `root` is the attempt whose key is used again.
 async fn mark(
     conn: &mut SqliteConnection,
     claimer: Claimer,
     attempt: AttemptId,
-    root: AttemptId,
+    root: Option<AttemptId>,
     sifted: Sifted,
 ) -> Result<Claimed> {
     let mut moves = Moves::default();
     stop(conn, claimer, &sifted.closed, &mut moves).await?;
+    leave_unknown(conn, claimer, &sifted.too_late, &mut moves).await?;
     let mut claimed = sifted.claimed;
     claimed.sort_unstable_by_key(|delivery| delivery.seq);
     let seqs: Vec<i64> = claimed.iter().map(|delivery| delivery.seq).collect();
     let (Some(first), Some(last)) = (seqs.first().copied(), seqs.last().copied()) else {
         moves.write(claimer.campaign, conn).await?;
-        return Ok(Claimed { attempt: None, root: claimer.token, deliveries: Vec::new(), again: Vec::new() });
+        return Ok(claimer.nothing());
     };
     let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
+    let root = root.unwrap_or(attempt);
     sqlx::query(
-        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, claimed_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, open, claimed_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
     )
     .bind(attempt.0)
     .bind(claimer.campaign.0)
@@ -288,36 +346,60 @@ async fn mark(
     .bind(claimer.now_ms)
     .execute(&mut *conn)
     .await?;
-    let marked = if last - first + 1 == count {
+    let query = if last - first + 1 == count {
         sqlx::query(
-            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?4, root_id = NULL, updated_at_ms = ?5
-              WHERE campaign_id = ?1 AND seq BETWEEN ?2 AND ?3 AND state = 'ready'",
+            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?1, root_id = ?2, updated_at_ms = ?3,
+                    first_sent_at_ms = coalesce(first_sent_at_ms, ?3), alone = max(alone, ?4)
+              WHERE campaign_id = ?5 AND seq BETWEEN ?6 AND ?7 AND state = 'ready'",
         )
-        .bind(claimer.campaign.0)
-        .bind(first)
-        .bind(last)
-        .bind(attempt.0)
-        .bind(claimer.now_ms)
     } else {
         sqlx::query(
-            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?3, root_id = NULL, updated_at_ms = ?4
-              WHERE (campaign_id, seq) IN (SELECT ?1, value FROM json_each(?2)) AND state = 'ready'",
+            "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?1, root_id = ?2, updated_at_ms = ?3,
+                    first_sent_at_ms = coalesce(first_sent_at_ms, ?3), alone = max(alone, ?4)
+              WHERE (campaign_id, seq) IN (SELECT ?5, value FROM json_each(?6)) AND state = 'ready'",
         )
-        .bind(claimer.campaign.0)
-        .bind(rows::json_numbers(&seqs))
-        .bind(attempt.0)
-        .bind(claimer.now_ms)
     }
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
+    .bind(attempt.0)
+    .bind(root.0)
+    .bind(claimer.now_ms)
+    .bind(i64::from(claimer.singles && root == attempt))
+    .bind(claimer.campaign.0);
+    let query =
+        if last - first + 1 == count { query.bind(first).bind(last) } else { query.bind(rows::json_numbers(&seqs)) };
+    let marked = query.execute(&mut *conn).await?.rows_affected();
     if marked != seqs.len() as u64 {
         return Err(LedgerError::Corrupt("a claim that marked other rows than it read"));
     }
     moves.left(DeliveryState::Ready, "", marked);
     moves.entered(DeliveryState::Claimed, "", marked);
     moves.write(claimer.campaign, conn).await?;
-    Ok(Claimed { attempt: Some(attempt), root: claimer.token, deliveries: claimed, again: Vec::new() })
+    Ok(Claimed {
+        attempt: Some(attempt),
+        token: claimer.token,
+        root: claimer.token,
+        deliveries: claimed,
+        again: Vec::new(),
+    })
+}
+
+/// Deliveries whose key is no longer safe to repeat are unknown again, and the campaign's policy decides.
+async fn leave_unknown(conn: &mut SqliteConnection, claimer: Claimer, seqs: &[i64], moves: &mut Moves) -> Result<()> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let done = sqlx::query(
+        "UPDATE delivery SET state = 'unknown', detail = 'key_too_old', next_at_ms = ?3, updated_at_ms = ?3
+          WHERE (campaign_id, seq) IN (SELECT ?1, value FROM json_each(?2)) AND state = 'ready'",
+    )
+    .bind(claimer.campaign.0)
+    .bind(rows::json_numbers(seqs))
+    .bind(claimer.now_ms)
+    .execute(conn)
+    .await?
+    .rows_affected();
+    moves.left(DeliveryState::Ready, "", done);
+    moves.entered(DeliveryState::Unknown, "", done);
+    Ok(())
 }
 
 /// T3 for candidates behind a closed gate. One that may have been accepted before can't be called stopped.
@@ -330,8 +412,7 @@ async fn stop(
     for (seq, reason, doubted) in closed {
         let state = if *doubted { DeliveryState::UnknownFinal } else { DeliveryState::Stopped };
         sqlx::query(
-            "UPDATE delivery SET state = ?3, detail = ?4, root_id = NULL, updated_at_ms = ?5
-              WHERE campaign_id = ?1 AND seq = ?2",
+            "UPDATE delivery SET state = ?3, detail = ?4, updated_at_ms = ?5 WHERE campaign_id = ?1 AND seq = ?2",
         )
         .bind(claimer.campaign.0)
         .bind(seq)
@@ -342,6 +423,10 @@ async fn stop(
         .await?;
         moves.left(DeliveryState::Ready, "", 1);
         moves.entered(state, reason.as_str(), 1);
+    }
+    if claimer.lane == Lane::Transactional {
+        let seqs: Vec<i64> = closed.iter().map(|(seq, ..)| *seq).collect();
+        forget_messages(conn, claimer.campaign, &seqs).await?;
     }
     Ok(())
 }
@@ -358,12 +443,10 @@ async fn record_batch(
     let mut moves = Moves::default();
     // Almost always a whole batch comes to the same; a batch that does not is written in as many statements as it has
     // kinds of outcome.
+    let doubted = doubted_among(conn, campaign, outcomes).await?;
     let mut groups: Vec<(Next<'_>, Vec<Member<'_>>)> = Vec::new();
     for (seq, outcome) in outcomes {
-        let next = match outcome {
-            Outcome::Duplicate => duplicate(is_doubted(conn, campaign, *seq).await?),
-            outcome => next(outcome),
-        };
+        let next = if doubted.contains(seq) { next_when_doubted(outcome, now_ms) } else { next(outcome) };
         let provider_id = match outcome {
             Outcome::Accepted { provider_id } => provider_id.as_deref(),
             _ => None,
@@ -374,8 +457,10 @@ async fn record_batch(
             None => groups.push((next, vec![member])),
         }
     }
+    let mut recorded = 0;
     for (next, members) in &groups {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
+        recorded += done;
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
         if next.state == DeliveryState::Accepted && done != members.len() as u64 {
@@ -386,9 +471,10 @@ async fn record_batch(
         }
     }
     if lane == Lane::Transactional {
-        forget_messages(conn, campaign, outcomes).await?;
+        let seqs: Vec<i64> = outcomes.iter().map(|(seq, _)| *seq).collect();
+        forget_messages(conn, campaign, &seqs).await?;
     }
-    end_attempt(conn, campaign, attempt, now_ms).await?;
+    close_attempt(conn, attempt, recorded, now_ms).await?;
     moves.write(campaign, conn).await
 }
 
@@ -400,16 +486,27 @@ struct Next<'a> {
     next_at_ms: Option<i64>,
     /// Added to the attempts that count.
     attempts: i64,
-    /// 1 after a definite refusal, which ends all doubt about the key it was made with.
-    epoch: i64,
-    /// 1 when the key may have been accepted.
-    doubted: i64,
+    key: Key,
     alone: i64,
+}
+
+/// What becomes of the send key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// It stays as it is.
+    Same,
+    /// It may have been accepted.
+    Doubted,
+    /// It was never used.
+    Unused,
+    /// It was definitely refused: the next try has another, so that a provider that remembers the keys of refused
+    /// requests can't make us believe in an acceptance.
+    Refused,
 }
 
 impl<'a> Next<'a> {
     const fn new(state: DeliveryState, detail: &'a str) -> Self {
-        Self { state, detail, next_at_ms: None, attempts: 0, epoch: 0, doubted: 0, alone: 0 }
+        Self { state, detail, next_at_ms: None, attempts: 0, key: Key::Same, alone: 0 }
     }
 }
 
@@ -422,33 +519,49 @@ struct Member<'a> {
 fn next(outcome: &Outcome) -> Next<'_> {
     match outcome {
         Outcome::Accepted { .. } => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "answer") },
-        Outcome::Duplicate => duplicate(false),
-        Outcome::Failed(code) => Next { attempts: 1, epoch: 1, ..Next::new(DeliveryState::Failed, code.as_str()) },
+        Outcome::Duplicate => {
+            tracing::error!("a provider refused a key as used that was never used before; the delivery is failed");
+            Next { attempts: 1, key: Key::Refused, ..Next::new(DeliveryState::Failed, "key_collision") }
+        }
+        Outcome::Failed(code) => {
+            Next { attempts: 1, key: Key::Refused, ..Next::new(DeliveryState::Failed, code.as_str()) }
+        }
         Outcome::Retry { at_ms, code, counts, alone } => Next {
             next_at_ms: Some(*at_ms),
             attempts: i64::from(*counts == Counts::AsAttempt),
-            epoch: 1,
+            key: Key::Refused,
             alone: i64::from(*alone),
             ..Next::new(DeliveryState::RetryWait, code.as_str())
         },
-        Outcome::Released { alone } => Next { alone: i64::from(*alone), ..Next::new(DeliveryState::Ready, "") },
+        Outcome::Released { alone } => {
+            Next { alone: i64::from(*alone), key: Key::Unused, ..Next::new(DeliveryState::Ready, "") }
+        }
         Outcome::Unknown { code, look_at_ms } => Next {
             next_at_ms: Some(*look_at_ms),
             attempts: 1,
-            doubted: 1,
+            key: Key::Doubted,
             ..Next::new(DeliveryState::Unknown, code.as_str())
         },
         Outcome::Erased => Next::new(DeliveryState::Stopped, StopReason::Erased.as_str()),
     }
 }
 
-/// A provider knows the key already: proof of acceptance when we were in doubt about it, a fault otherwise.
-fn duplicate(doubted: bool) -> Next<'static> {
-    if doubted {
-        Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") }
-    } else {
-        tracing::error!("a provider refused a key as used that was never used before; the delivery is failed");
-        Next { attempts: 1, epoch: 1, ..Next::new(DeliveryState::Failed, "key_collision") }
+/// The same for a delivery that an earlier attempt with this key may have got accepted. A refusal of the repeat says
+/// nothing about that attempt, so the doubt and the key stay.
+fn next_when_doubted(outcome: &Outcome, now_ms: i64) -> Next<'_> {
+    match outcome {
+        Outcome::Duplicate => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") },
+        Outcome::Failed(code) => {
+            Next { next_at_ms: Some(now_ms), attempts: 1, ..Next::new(DeliveryState::Unknown, code.as_str()) }
+        }
+        Outcome::Retry { at_ms, code, counts, .. } => Next {
+            next_at_ms: Some(*at_ms),
+            attempts: i64::from(*counts == Counts::AsAttempt),
+            ..Next::new(DeliveryState::RetryWait, code.as_str())
+        },
+        Outcome::Released { .. } => Next::new(DeliveryState::Ready, ""),
+        Outcome::Erased => Next::new(DeliveryState::UnknownFinal, StopReason::Erased.as_str()),
+        Outcome::Accepted { .. } | Outcome::Unknown { .. } => next(outcome),
     }
 }
 
@@ -467,32 +580,40 @@ async fn write_group(
     let query = if is_range {
         sqlx::query(
             "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
-                    key_epoch = min(key_epoch + ?5, 255), doubted = CASE ?5 WHEN 1 THEN 0 ELSE max(doubted, ?6) END,
-                    alone = max(alone, ?7), updated_at_ms = ?8, provider_id = coalesce(?12, provider_id)
-              WHERE campaign_id = ?9 AND seq BETWEEN ?11 AND ?13 AND attempt_id = ?10 AND state = 'claimed'",
+                    key_epoch = min(key_epoch + (?5 = 'refused'), 255),
+                    doubted = CASE ?5 WHEN 'doubted' THEN 1 WHEN 'refused' THEN 0 ELSE doubted END,
+                    first_sent_at_ms = CASE WHEN ?5 IN ('refused', 'unused') THEN NULL ELSE first_sent_at_ms END,
+                    alone = max(alone, ?6), updated_at_ms = ?7, provider_id = coalesce(?9, provider_id)
+              WHERE campaign_id = ?10 AND seq BETWEEN ?11 AND ?12 AND attempt_id = ?8 AND state = 'claimed'",
         )
     } else {
+        // Both parts of the key come from the rows: with the campaign as a constant the whole campaign is scanned.
         sqlx::query(
             "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
-                    key_epoch = min(key_epoch + ?5, 255), doubted = CASE ?5 WHEN 1 THEN 0 ELSE max(doubted, ?6) END,
-                    alone = max(alone, ?7), updated_at_ms = ?8, provider_id = coalesce(j.value ->> 2, provider_id)
-               FROM json_each(?11) j
+                    key_epoch = min(key_epoch + (?5 = 'refused'), 255),
+                    doubted = CASE ?5 WHEN 'doubted' THEN 1 WHEN 'refused' THEN 0 ELSE doubted END,
+                    first_sent_at_ms = CASE WHEN ?5 IN ('refused', 'unused') THEN NULL ELSE first_sent_at_ms END,
+                    alone = max(alone, ?6), updated_at_ms = ?7, provider_id = coalesce(j.value ->> 2, provider_id)
+               FROM json_each(?9) j
               WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1
-                AND delivery.attempt_id = ?10 AND delivery.state = 'claimed' AND delivery.campaign_id = ?9",
+                AND delivery.attempt_id = ?8 AND delivery.state = 'claimed'",
         )
     }
     .bind(next.state.as_str())
     .bind(next.detail)
     .bind(next.next_at_ms)
     .bind(next.attempts)
-    .bind(next.epoch)
-    .bind(next.doubted)
+    .bind(match next.key {
+        Key::Same => "same",
+        Key::Doubted => "doubted",
+        Key::Unused => "unused",
+        Key::Refused => "refused",
+    })
     .bind(next.alone)
     .bind(now_ms)
-    .bind(campaign.0)
     .bind(attempt.0);
     let query = if is_range {
-        query.bind(first.seq).bind(first.provider_id).bind(last.seq)
+        query.bind(first.provider_id).bind(campaign.0).bind(first.seq).bind(last.seq)
     } else {
         let rows: Vec<_> = members.iter().map(|member| (campaign.0, member.seq, member.provider_id)).collect();
         query.bind(rows::to_json(&rows)?)
@@ -501,8 +622,7 @@ async fn write_group(
 }
 
 /// The variables of single messages are not kept past their end.
-async fn forget_messages(conn: &mut SqliteConnection, campaign: CampaignId, outcomes: &[(i64, Outcome)]) -> Result<()> {
-    let seqs: Vec<i64> = outcomes.iter().map(|(seq, _)| *seq).collect();
+pub(super) async fn forget_messages(conn: &mut SqliteConnection, campaign: CampaignId, seqs: &[i64]) -> Result<()> {
     sqlx::query(
         "DELETE FROM message WHERE (campaign_id, seq) IN (
              SELECT d.campaign_id, d.seq FROM json_each(?2) j CROSS JOIN delivery d
@@ -510,35 +630,49 @@ async fn forget_messages(conn: &mut SqliteConnection, campaign: CampaignId, outc
               WHERE d.state IN ('accepted', 'failed', 'expired', 'stopped', 'unknown_final'))",
     )
     .bind(campaign.0)
-    .bind(rows::json_numbers(&seqs))
+    .bind(rows::json_numbers(seqs))
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// Marks an attempt ended once none of its deliveries is claimed any more.
-async fn end_attempt(conn: &mut SqliteConnection, campaign: CampaignId, attempt: AttemptId, now_ms: i64) -> Result<()> {
+/// Takes recorded deliveries off an attempt; with the last one it has ended.
+async fn close_attempt(conn: &mut SqliteConnection, attempt: AttemptId, done: u64, now_ms: i64) -> Result<()> {
     sqlx::query(
-        "UPDATE attempt SET ended_at_ms = ?3 WHERE id = ?2 AND ended_at_ms IS NULL
-            AND NOT EXISTS (SELECT 1 FROM json_each(attempt.ranges) r CROSS JOIN delivery d
-                                ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
-                             WHERE d.attempt_id = ?2 AND d.state = 'claimed')",
+        "UPDATE attempt SET open = open - ?2, ended_at_ms = CASE WHEN open <= ?2 THEN ?3 END
+          WHERE id = ?1 AND ended_at_ms IS NULL",
     )
-    .bind(campaign.0)
     .bind(attempt.0)
+    .bind(i64::try_from(done).unwrap_or(i64::MAX))
     .bind(now_ms)
     .execute(conn)
     .await?;
     Ok(())
 }
 
-async fn is_doubted(conn: &mut SqliteConnection, campaign: CampaignId, seq: i64) -> Result<bool> {
-    let row = sqlx::query("SELECT doubted FROM delivery WHERE campaign_id = ? AND seq = ?")
-        .bind(campaign.0)
-        .bind(seq)
-        .fetch_optional(conn)
-        .await?;
-    Ok(row.is_some_and(|row| row.get::<i64, _>(0) != 0))
+/// Which deliveries an earlier attempt may have got accepted; asked only where it makes a difference.
+async fn doubted_among(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    outcomes: &[(i64, Outcome)],
+) -> Result<HashSet<i64>> {
+    let asked: Vec<i64> = outcomes
+        .iter()
+        .filter(|(_, outcome)| !matches!(outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }))
+        .map(|(seq, _)| *seq)
+        .collect();
+    if asked.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = sqlx::query(
+        "SELECT d.seq FROM json_each(?2) j CROSS JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
+          WHERE d.doubted = 1",
+    )
+    .bind(campaign.0)
+    .bind(rows::json_numbers(&asked))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// T13: an acceptance that comes after we gave the attempt up. Proof beats everything.
@@ -558,7 +692,7 @@ async fn late(
     let Some(row) = row else { return Ok(()) };
     let (state, detail): (DeliveryState, String) = (rows::word(&row, "state")?, row.try_get("detail")?);
     sqlx::query(
-        "UPDATE delivery SET state = 'accepted', detail = 'late_answer', next_at_ms = NULL, root_id = NULL,
+        "UPDATE delivery SET state = 'accepted', detail = 'late_answer', next_at_ms = NULL,
                 provider_id = coalesce(?3, provider_id), updated_at_ms = ?4
           WHERE campaign_id = ?1 AND seq = ?2",
     )
@@ -577,13 +711,12 @@ async fn late(
 async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i64, i64)>, now_ms: i64) -> Result<()> {
     let mut moves = Moves::default();
     let done = sqlx::query(
-        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 1,
-                updated_at_ms = ?3
-           FROM json_each(?2) j
-          WHERE delivery.campaign_id = ?1 AND delivery.seq = j.value ->> 0 AND delivery.state = 'ready'",
+        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 2,
+                updated_at_ms = ?2
+           FROM json_each(?1) j
+          WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1 AND delivery.state = 'ready'",
     )
-    .bind(campaign.0)
-    .bind(rows::to_json(&waits)?)
+    .bind(rows::to_json(&waits.iter().map(|(seq, at_ms)| (campaign.0, seq, at_ms)).collect::<Vec<_>>())?)
     .bind(now_ms)
     .execute(&mut *conn)
     .await?

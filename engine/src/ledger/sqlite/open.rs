@@ -83,6 +83,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10))
         .statement_cache_capacity(256)
+        // A batch's rows fit, so that the statement's thread need not wait for their reader.
+        .row_buffer_size(1_024)
         .pragma("temp_store", "memory")
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
         // Freed pages are overwritten: what was erased is not left in the file.

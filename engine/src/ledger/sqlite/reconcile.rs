@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
-    states::{CampaignState, DeliveryState, StopReason},
+    states::{CampaignState, DeliveryState},
 };
 use dispatch_workers::{delivery::Timing, message::Token};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteLedger, expansion, rows, tally::Moves};
+use super::{SqliteLedger, claims, expansion, rows, tally::Moves};
 use crate::ledger::{
-    CampaignBrief, CampaignPlan, Due, LedgerError, PastSends, Result, Schedule, UnknownDelivery, UnknownGroup, Verdict,
+    CampaignBrief, CampaignPlan, Due, End, LedgerError, PastSends, Result, Schedule, UnknownDelivery, UnknownGroup,
+    Verdict,
 };
 
 #[async_trait]
@@ -144,16 +145,33 @@ impl Schedule for SqliteLedger {
         self.writer.run("wake_waiting", move |conn| Box::pin(wake_waiting(conn, now_ms, limit))).await
     }
 
-    async fn expire(&self, now_ms: i64, limit: u32) -> Result<u64> {
-        self.writer.run("expire", move |conn| Box::pin(expire(conn, now_ms, limit))).await
-    }
-
-    async fn stop_waiting(&self, campaign: CampaignId, reason: StopReason, now_ms: i64, limit: u32) -> Result<u64> {
+    async fn close_expired(&self, now_ms: i64) -> Result<()> {
         self.writer
-            .run("stop_waiting", move |conn| {
-                Box::pin(end_waiting(conn, campaign, DeliveryState::Stopped, reason.as_str(), now_ms, limit))
+            .run("close_expired", move |conn| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE campaign SET expanded = 1, state = 'running', pause_reason = NULL
+                          WHERE ended_at_ms IS NULL AND expires_at_ms <= ?
+                            AND (state IN ('scheduled', 'paused') OR (state = 'running' AND expanded = 0))",
+                    )
+                    .bind(now_ms)
+                    .execute(conn)
+                    .await?;
+                    Ok(())
+                })
             })
             .await
+    }
+
+    async fn end_waiting(
+        &self,
+        campaign: CampaignId,
+        end: End,
+        from: i64,
+        span: u32,
+        now_ms: i64,
+    ) -> Result<Option<i64>> {
+        self.writer.run("end_waiting", move |conn| Box::pin(end_waiting(conn, campaign, end, from, span, now_ms))).await
     }
 
     async fn reap(&self, claimed_before_ms: i64, now_ms: i64, timing: &Timing) -> Result<u64> {
@@ -169,49 +187,45 @@ impl Schedule for SqliteLedger {
         Ok(reaped)
     }
 
-    async fn unknown_due(&self, now_ms: i64, limit: u32) -> Result<Vec<UnknownGroup>> {
+    async fn unknown_due(&self, now_ms: i64, attempts_max: u32) -> Result<Vec<UnknownGroup>> {
+        // The list of states is what the partial index says of itself; without it the table would be scanned.
         let rows = sqlx::query(
-            "SELECT d.campaign_id, d.seq, d.key_epoch, d.alone, d.resends, d.attempt_id, a.token, a.claimed_at_ms,
-                    a.root_id, r.token AS root_token, r.claimed_at_ms AS root_claimed_at_ms
-               FROM delivery d JOIN attempt a ON a.id = d.attempt_id JOIN attempt r ON r.id = a.root_id
-              WHERE d.state = 'unknown' AND d.next_at_ms <= ? LIMIT ?",
+            "SELECT d.campaign_id, d.seq, d.key_epoch, d.attempts, d.attempt_id, a.token, a.claimed_at_ms,
+                    coalesce(d.first_sent_at_ms, a.claimed_at_ms) AS first_sent_at_ms, r.token AS root_token
+               FROM (SELECT DISTINCT attempt_id FROM delivery
+                      WHERE state IN ('retry_wait', 'unknown') AND state = 'unknown' AND next_at_ms <= ?1 LIMIT ?2) due
+                    CROSS JOIN attempt a ON a.id = due.attempt_id
+                    CROSS JOIN json_each(a.ranges) g CROSS JOIN delivery d
+                        ON d.campaign_id = a.campaign_id AND d.seq BETWEEN g.value ->> 0 AND g.value ->> 1
+                    JOIN attempt r ON r.id = d.root_id
+              WHERE d.attempt_id = a.id AND d.state = 'unknown' ORDER BY d.campaign_id, a.id, d.seq",
         )
         .bind(now_ms)
-        .bind(limit)
+        .bind(attempts_max)
         .fetch_all(&self.readers)
         .await?;
-        let mut groups: BTreeMap<i64, UnknownGroup> = BTreeMap::new();
+        let mut groups: Vec<UnknownGroup> = Vec::new();
         for row in &rows {
             let attempt = AttemptId(row.try_get("attempt_id")?);
             let delivery = UnknownDelivery {
                 seq: row.try_get("seq")?,
                 key_epoch: u8::try_from(row.try_get::<i64, _>("key_epoch")?).unwrap_or(u8::MAX),
-                alone: row.try_get::<i64, _>("alone")? != 0,
-                resends: row.try_get("resends")?,
+                first_sent_at_ms: row.try_get("first_sent_at_ms")?,
+                attempts: row.try_get("attempts")?,
             };
-            match groups.entry(attempt.0) {
-                std::collections::btree_map::Entry::Occupied(mut group) => group.get_mut().deliveries.push(delivery),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert(UnknownGroup {
-                        campaign: CampaignId(row.try_get("campaign_id")?),
-                        attempt,
-                        token: token(row.try_get("token")?)?,
-                        claimed_at_ms: row.try_get("claimed_at_ms")?,
-                        root: AttemptId(row.try_get("root_id")?),
-                        root_token: token(row.try_get("root_token")?)?,
-                        root_claimed_at_ms: row.try_get("root_claimed_at_ms")?,
-                        deliveries: vec![delivery],
-                    });
-                }
+            match groups.last_mut() {
+                Some(group) if group.attempt == attempt => group.deliveries.push(delivery),
+                _ => groups.push(UnknownGroup {
+                    campaign: CampaignId(row.try_get("campaign_id")?),
+                    attempt,
+                    token: token(row.try_get("token")?)?,
+                    claimed_at_ms: row.try_get("claimed_at_ms")?,
+                    root_token: token(row.try_get("root_token")?)?,
+                    deliveries: vec![delivery],
+                }),
             }
         }
-        Ok(groups
-            .into_values()
-            .map(|mut group| {
-                group.deliveries.sort_unstable_by_key(|delivery| delivery.seq);
-                group
-            })
-            .collect())
+        Ok(groups)
     }
 
     async fn settle(
@@ -293,7 +307,8 @@ fn token(bytes: &[u8]) -> Result<Token> {
 async fn wake_waiting(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> Result<Vec<Due>> {
     let rows = sqlx::query(
         "SELECT d.campaign_id, d.seq FROM delivery d CROSS JOIN campaign c ON c.id = d.campaign_id
-          WHERE d.state = 'retry_wait' AND d.next_at_ms <= ? AND c.state = 'running' LIMIT ?",
+          WHERE d.state IN ('retry_wait', 'unknown') AND d.state = 'retry_wait' AND d.next_at_ms <= ?
+            AND c.state = 'running' LIMIT ?",
     )
     .bind(now_ms)
     .bind(limit)
@@ -326,76 +341,58 @@ async fn wake_waiting(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> R
     Ok(due)
 }
 
-/// T4.
-async fn expire(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> Result<u64> {
-    let expired = sqlx::query(
-        "SELECT id FROM campaign WHERE ended_at_ms IS NULL AND expires_at_ms <= ?
-            AND state IN ('scheduled', 'running', 'paused')",
-    )
-    .bind(now_ms)
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut done = 0;
-    for row in &expired {
-        let campaign = CampaignId(row.try_get(0)?);
-        // Whoever was not found by then is not sent to; the campaign ends with those it found.
-        sqlx::query("UPDATE campaign SET expanded = 1, state = 'running', pause_reason = NULL WHERE id = ?")
-            .bind(campaign.0)
-            .execute(&mut *conn)
-            .await?;
-        done += end_waiting(conn, campaign, DeliveryState::Expired, "", now_ms, limit).await?;
-    }
-    Ok(done)
-}
-
-/// Ends ready and waiting deliveries of a campaign. One that may have been accepted before can't be called unsent.
+/// T3, T4.
 async fn end_waiting(
     conn: &mut SqliteConnection,
     campaign: CampaignId,
-    end: DeliveryState,
-    detail: &str,
+    end: End,
+    from: i64,
+    span: u32,
     now_ms: i64,
-    limit: u32,
-) -> Result<u64> {
-    let waiting: i64 = sqlx::query(
-        "SELECT coalesce(sum(deliveries), 0) FROM tally WHERE campaign_id = ? AND state IN ('ready', 'retry_wait')",
+) -> Result<Option<i64>> {
+    let until = from.saturating_add(i64::from(span));
+    let next_seq: i64 = sqlx::query("SELECT next_seq FROM campaign WHERE id = ?")
+        .bind(campaign.0)
+        .fetch_one(&mut *conn)
+        .await?
+        .try_get(0)?;
+    let waiting = sqlx::query(
+        "SELECT state, doubted, count(*) AS deliveries FROM delivery
+          WHERE campaign_id = ? AND seq >= ? AND seq < ? AND state IN ('ready', 'retry_wait') GROUP BY state, doubted",
     )
     .bind(campaign.0)
-    .fetch_one(&mut *conn)
-    .await?
-    .try_get(0)?;
-    if waiting == 0 {
-        return Ok(0);
-    }
-    let mut moves = Moves::default();
-    let mut ended = 0;
-    for (from, doubted, to) in [
-        (DeliveryState::Ready, 0, end),
-        (DeliveryState::Ready, 1, DeliveryState::UnknownFinal),
-        (DeliveryState::RetryWait, 0, end),
-        (DeliveryState::RetryWait, 1, DeliveryState::UnknownFinal),
-    ] {
-        let done = sqlx::query(
-            "UPDATE delivery SET state = ?4, detail = ?5, next_at_ms = NULL, root_id = NULL, updated_at_ms = ?6
-              WHERE (campaign_id, seq) IN (SELECT campaign_id, seq FROM delivery
-                                            WHERE campaign_id = ?1 AND state = ?2 AND doubted = ?3 LIMIT ?7)",
+    .bind(from)
+    .bind(until)
+    .fetch_all(&mut *conn)
+    .await?;
+    if !waiting.is_empty() {
+        let (to, detail) = match end {
+            End::Stopped(reason) => (DeliveryState::Stopped, reason.as_str()),
+            End::Expired => (DeliveryState::Expired, ""),
+        };
+        sqlx::query(
+            "UPDATE delivery SET state = CASE doubted WHEN 0 THEN ?4 ELSE 'unknown_final' END, detail = ?5,
+                    next_at_ms = NULL, updated_at_ms = ?6
+              WHERE campaign_id = ?1 AND seq >= ?2 AND seq < ?3 AND state IN ('ready', 'retry_wait')",
         )
         .bind(campaign.0)
-        .bind(from.as_str())
-        .bind(doubted)
+        .bind(from)
+        .bind(until)
         .bind(to.as_str())
         .bind(detail)
         .bind(now_ms)
-        .bind(limit)
         .execute(&mut *conn)
-        .await?
-        .rows_affected();
-        moves.left(from, "", done);
-        moves.entered(to, detail, done);
-        ended += done;
+        .await?;
+        let mut moves = Moves::default();
+        for row in &waiting {
+            let count = u64::try_from(row.try_get::<i64, _>("deliveries")?).unwrap_or(0);
+            let doubted = row.try_get::<i64, _>("doubted")? != 0;
+            moves.left(rows::word(row, "state")?, "", count);
+            moves.entered(if doubted { DeliveryState::UnknownFinal } else { to }, detail, count);
+        }
+        moves.write(campaign, conn).await?;
     }
-    moves.write(campaign, conn).await?;
-    Ok(ended)
+    Ok((until < next_seq).then_some(until))
 }
 
 /// T10: attempts that should have ended long ago. What became of their deliveries is not known.
@@ -407,7 +404,6 @@ async fn reap(conn: &mut SqliteConnection, claimed_before_ms: i64, now_ms: i64, 
     .bind(claimed_before_ms)
     .fetch_all(&mut *conn)
     .await?;
-    let mut reaped = 0;
     for row in &open {
         let (attempt, campaign) = (row.try_get::<i64, _>("id")?, CampaignId(row.try_get("campaign_id")?));
         let claimed_at_ms: i64 = row.try_get("claimed_at_ms")?;
@@ -436,9 +432,11 @@ async fn reap(conn: &mut SqliteConnection, claimed_before_ms: i64, now_ms: i64, 
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(DeliveryState::Unknown, "", done);
         moves.write(campaign, conn).await?;
-        reaped += done;
+        if done > 0 {
+            metrics::counter!("dispatch_claims_expired_total").increment(done);
+        }
     }
-    Ok(reaped)
+    Ok(open.len() as u64)
 }
 
 async fn settle(
@@ -460,6 +458,8 @@ async fn settle(
         }
     }
     moves.write(campaign, conn).await?;
+    let seqs: Vec<i64> = verdicts.iter().map(|(seq, _)| *seq).collect();
+    claims::forget_messages(conn, campaign, &seqs).await?;
     Ok(ready)
 }
 
@@ -472,7 +472,6 @@ async fn settle_one<'a>(
     verdict: &'a Verdict,
     now_ms: i64,
 ) -> Result<Option<(DeliveryState, &'a str)>> {
-    let ask_again = matches!(verdict, Verdict::AskAgain);
     let (state, detail, how): (_, &str, _) = match verdict {
         Verdict::Accepted { evidence, .. } => (DeliveryState::Accepted, evidence, "log"),
         Verdict::Refused(code) => (DeliveryState::Failed, code, "refused"),
@@ -489,9 +488,7 @@ async fn settle_one<'a>(
     };
     let done = sqlx::query(
         "UPDATE delivery SET state = ?4, detail = CASE ?5 WHEN '' THEN detail ELSE ?5 END, next_at_ms = ?6,
-                provider_id = coalesce(?7, provider_id), resends = resends + ?8,
-                root_id = CASE WHEN ?9 AND NOT alone THEN (SELECT root_id FROM attempt WHERE id = ?3) END,
-                updated_at_ms = ?10
+                provider_id = coalesce(?7, provider_id), resends = resends + ?8, updated_at_ms = ?9
           WHERE campaign_id = ?1 AND seq = ?2 AND attempt_id = ?3 AND state = 'unknown'",
     )
     .bind(campaign.0)
@@ -502,7 +499,6 @@ async fn settle_one<'a>(
     .bind(next_at_ms)
     .bind(provider_id)
     .bind(i64::from(matches!(verdict, Verdict::Resend)))
-    .bind(ask_again)
     .bind(now_ms)
     .execute(conn)
     .await?

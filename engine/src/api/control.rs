@@ -1,0 +1,23 @@
+//! What the API needs of the running engine.
+
+use dispatch_schemas::{
+    api::campaigns::StallReason,
+    ids::{CampaignId, TenantId},
+};
+
+/// The running engine, as the API sees it. What is told here has been committed to the ledger already; each call
+/// returns at once.
+pub trait Control: Send + Sync + 'static {
+    /// A campaign was launched, paused, resumed, cancelled or given recipients to retry.
+    fn campaign_changed(&self, campaign: CampaignId);
+    /// A single message is ready to be sent.
+    fn message_ready(&self, campaign: CampaignId, seq: i64);
+    /// A tenant's limits were set.
+    fn limits_changed(&self, tenant: TenantId);
+    /// Why a campaign does not move, when it does not.
+    fn stall(&self, campaign: CampaignId) -> Option<StallReason>;
+    /// The roles this process has, and what is wrong with each.
+    fn readiness(&self) -> Vec<(&'static str, Result<(), String>)>;
+    /// All metrics, in the text format of Prometheus.
+    fn metrics(&self) -> String;
+}

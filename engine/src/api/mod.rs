@@ -1,0 +1,121 @@
+//! The HTTP API.
+//!
+//! [`routes`] has one file per resource: each handler beside its OpenAPI description. A request passes
+//! [`observe`] (request id, metrics, panics), [`authentication`], and the strict readers of [`request`] before a
+//! handler sees it; what goes wrong anywhere is a [`problem`]. Everything that lasts is one call of the
+//! [`Ledger`]; the running engine is told of it through [`Control`]. [`server`] puts a router on a socket.
+
+pub mod addresses;
+pub mod authentication;
+pub mod bodies;
+pub mod content;
+pub mod control;
+pub mod credentials;
+pub mod cursor;
+mod observe;
+pub mod openapi;
+pub mod problem;
+pub mod request;
+pub mod routes;
+pub mod server;
+pub mod shape;
+pub mod strict_json;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{fmt, sync::Arc};
+
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use dispatch_schemas::states::Channel;
+use dispatch_workers::{
+    clock::{Clock, Entropy},
+    sealing::{MasterKey, SendKeys},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::{authentication::Keyring, cursor::Cursors};
+pub use self::{control::Control, openapi::openapi};
+use crate::{import::loading::Loader, ledger::Ledger};
+
+/// What the API is made of.
+pub struct Api {
+    /// Where everything is kept.
+    pub ledger: Arc<dyn Ledger>,
+    /// The key of this installation.
+    pub master: MasterKey,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The running engine.
+    pub control: Arc<dyn Control>,
+    /// The provider accounts of the settings.
+    pub accounts: Vec<AccountInfo>,
+    /// How much is taken.
+    pub bounds: Bounds,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Api({} accounts)", self.accounts.len())
+    }
+}
+
+/// A provider account, as far as the API needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountInfo {
+    /// Its name in the settings.
+    pub name: String,
+    /// The channel it serves. An account that serves both is listed twice.
+    pub channel: Channel,
+    /// Whether campaigns of the channel that name no account go through it.
+    pub is_default: bool,
+}
+
+/// How much a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of a JSON body.
+    pub body_bytes_max: usize,
+    /// Bytes of an upload.
+    pub import_bytes_max: u64,
+}
+
+impl Default for Bounds {
+    /// 1 MiB of JSON, which holds the longest template there may be; 10 GiB of upload, some 100 million contacts.
+    fn default() -> Self {
+        Self { body_bytes_max: 1 << 20, import_bytes_max: 10 << 30 }
+    }
+}
+
+/// The API and what it keeps between calls.
+#[derive(Debug)]
+pub struct Context {
+    pub(crate) api: Arc<Api>,
+    pub(crate) keyring: Keyring,
+    pub(crate) cursors: Cursors,
+    pub(crate) send_keys: SendKeys,
+    pub(crate) loader: Loader,
+}
+
+/// The routes, ready to be served.
+pub fn router(api: Arc<Api>) -> Router {
+    let context = Arc::new(Context {
+        keyring: Keyring::default(),
+        cursors: Cursors::new(&api.master),
+        send_keys: api.master.send_keys(),
+        loader: Loader::new(Arc::clone(&api.ledger), api.master.clone(), Arc::clone(&api.entropy)),
+        api,
+    });
+    let (routes, _) = openapi::described().split_for_parts();
+    routes
+        .route("/problems/{*slug}", get(problem::page))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        // Bodies are bounded by the readers, which know the settings and answer with a problem.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(observe::finish_what_was_begun))
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), observe::observe))
+        .with_state(context)
+}

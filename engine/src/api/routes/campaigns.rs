@@ -1,0 +1,345 @@
+//! Campaigns: made, launched, paused, resumed, cancelled, retried, watched.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as JsonAnswer,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use dispatch_schemas::{
+    api::{
+        Page,
+        campaigns::{
+            Campaign, CampaignContent, CampaignStopped, CreatedCampaign, NewCampaign, Progress, Retried, Retry,
+        },
+        problems::{FieldError, ProblemDocument},
+        templates::TemplateSource,
+    },
+    ids::{CampaignId, TenantId},
+    states::{CampaignState, Channel},
+};
+
+use super::{created, found, is_full, named_at, replayable};
+use crate::{
+    api::{
+        Context,
+        authentication::{Caller, Read, Send, Write},
+        content, cursor,
+        problem::{Answer, Problem},
+        request::{Id, IdempotencyKey, Json, NoBody, OptionalJson, Parameters},
+    },
+    ledger::Replayable,
+};
+
+const LIST: &str = "campaigns";
+/// What a campaign paused through the API says of it.
+const BY_OPERATOR: &str = "operator";
+/// How far `send_at` may lie in the past: the clock of the client and the way of the request.
+const SLACK_MS: i64 = 60_000;
+
+/// Make a campaign
+///
+/// A draft: nothing is sent before its launch. Its content is what it will send, whatever becomes of a template it
+/// was made from.
+#[utoipa::path(
+    post, path = "/v1/campaigns", tag = "campaigns", request_body = NewCampaign,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    responses((status = 201, body = CreatedCampaign), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["write"])),
+)]
+pub async fn create(
+    caller: Caller<Write>,
+    State(context): State<Arc<Context>>,
+    key: IdempotencyKey,
+    new: Json<NewCampaign>,
+) -> Answer {
+    let once = new.once("POST /v1/campaigns", key);
+    let new = new.value;
+    let source = source(&context, caller.tenant, &new.content).await?;
+    let (message, template) = content::compile(&source)?;
+    let account = account(&context, message.channel(), new.account.as_deref());
+    let mut errors = times(&new, context.api.clock.now_ms());
+    errors.extend(lists(&new));
+    let account = match account {
+        Ok(account) if errors.is_empty() => account,
+        Ok(_) => return Err(Problem::invalid(errors)),
+        Err(error) => {
+            errors.push(error);
+            return Err(Problem::invalid(errors));
+        }
+    };
+    let made = context
+        .api
+        .ledger
+        .create_campaign(caller.tenant, &new, &source, &account, once.as_ref())
+        .await
+        .map_err(named_at("/lists"))?;
+    let location = format!("/v1/campaigns/{}", made.value.id);
+    let warnings = content::warnings(&source, &message, &template);
+    let value = CreatedCampaign { campaign: made.value, warnings };
+    Ok(created(&location, Replayable { value, replayed: made.replayed }))
+}
+
+/// List the campaigns
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/v1/campaigns", tag = "campaigns",
+    params(
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 100 when left out"),
+    ),
+    responses((status = 200, body = Page<Campaign>), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])),
+)]
+pub async fn list(caller: Caller<Read>, State(context): State<Arc<Context>>, mut parameters: Parameters) -> Answer {
+    let (text, limit) = (parameters.text("cursor"), parameters.limit());
+    parameters.finish()?;
+    let before = match text {
+        Some(text) => Some(cursor::number(&context.cursors.open(caller.tenant, LIST, &text)?)?),
+        None => None,
+    };
+    let rows = context.api.ledger.campaigns(caller.tenant, before, limit).await?;
+    let last = rows.last().filter(|_| is_full(&rows, limit)).map(|(position, _)| position.to_be_bytes());
+    let next_cursor = last.map(|position| context.cursors.seal(caller.tenant, LIST, &position));
+    found(Page { data: rows.into_iter().map(|(_, campaign)| campaign).collect(), next_cursor })
+}
+
+/// Look at a campaign
+#[utoipa::path(
+    get, path = "/v1/campaigns/{id}", tag = "campaigns", params(("id" = CampaignId, Path)),
+    responses((status = 200, body = Campaign), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])),
+)]
+pub async fn get(caller: Caller<Read>, State(context): State<Arc<Context>>, Id(campaign): Id<CampaignId>) -> Answer {
+    found(context.api.ledger.campaign(caller.tenant, campaign).await?)
+}
+
+/// Launch a campaign
+///
+/// Answers at once whatever the audience; recipients are found and written to afterwards, or from `send_at` on. The
+/// Idempotency-Key makes a repeat harmless.
+#[utoipa::path(
+    post, path = "/v1/campaigns/{id}/launch", tag = "campaigns",
+    params(
+        ("id" = CampaignId, Path),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters; must be there"),
+    ),
+    responses((status = 200, body = Campaign), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["send"])),
+)]
+pub async fn launch(
+    caller: Caller<Send>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+    key: IdempotencyKey,
+    body: NoBody,
+) -> Answer {
+    let once = body.once("POST /v1/campaigns/{id}/launch", key)?;
+    let launched = context.api.ledger.launch(caller.tenant, campaign, Some(&once)).await?;
+    if !launched.replayed {
+        context.api.control.campaign_changed(campaign);
+    }
+    let (header, value) = replayable(launched.value, launched.replayed);
+    let mut response: Response = JsonAnswer(value).into_response();
+    response.headers_mut().extend(header);
+    Ok(response)
+}
+
+/// Pause a campaign
+///
+/// From the answer on nothing of it is begun; `in_flight` says how many messages were on their way before. Nothing is
+/// lost: it goes on from there when resumed.
+#[utoipa::path(
+    post, path = "/v1/campaigns/{id}/pause", tag = "campaigns", params(("id" = CampaignId, Path)),
+    responses((status = 200, body = CampaignStopped), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["write"])),
+)]
+pub async fn pause(
+    caller: Caller<Write>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+    _: NoBody,
+) -> Answer {
+    let stopped = context.api.ledger.pause(caller.tenant, campaign, BY_OPERATOR).await?;
+    context.api.control.campaign_changed(campaign);
+    found(stopped)
+}
+
+/// Resume a paused campaign
+#[utoipa::path(
+    post, path = "/v1/campaigns/{id}/resume", tag = "campaigns", params(("id" = CampaignId, Path)),
+    responses((status = 200, body = Campaign), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["send"])),
+)]
+pub async fn resume(
+    caller: Caller<Send>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+    _: NoBody,
+) -> Answer {
+    let resumed = context.api.ledger.resume(caller.tenant, campaign).await?;
+    context.api.control.campaign_changed(campaign);
+    found(resumed)
+}
+
+/// Cancel a campaign for good
+///
+/// From the answer on nothing of it is begun; who was not written to by then is `stopped` with the reason `cancelled`.
+#[utoipa::path(
+    post, path = "/v1/campaigns/{id}/cancel", tag = "campaigns", params(("id" = CampaignId, Path)),
+    responses((status = 200, body = CampaignStopped), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["write"])),
+)]
+pub async fn cancel(
+    caller: Caller<Write>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+    _: NoBody,
+) -> Answer {
+    let stopped = context.api.ledger.cancel(caller.tenant, campaign).await?;
+    context.api.control.campaign_changed(campaign);
+    found(stopped)
+}
+
+/// Try failed recipients again
+///
+/// All of them, or those that failed with one code. They were definitely not accepted, so nobody is written to twice.
+#[utoipa::path(
+    post, path = "/v1/campaigns/{id}/retry", tag = "campaigns", params(("id" = CampaignId, Path)), request_body = Retry,
+    responses((status = 200, body = Retried), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["send"])),
+)]
+pub async fn retry(
+    caller: Caller<Send>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+    OptionalJson(which): OptionalJson<Retry>,
+) -> Answer {
+    let retried = context.api.ledger.retry(caller.tenant, campaign, &which).await?;
+    context.api.control.campaign_changed(campaign);
+    found(retried)
+}
+
+/// How far a campaign has come
+///
+/// The counts of `states` add up to `audience` at any moment; `stall` says why it does not move, when it does not.
+#[utoipa::path(
+    get, path = "/v1/campaigns/{id}/progress", tag = "campaigns", params(("id" = CampaignId, Path)),
+    responses((status = 200, body = Progress), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])),
+)]
+pub async fn progress(
+    caller: Caller<Read>,
+    State(context): State<Arc<Context>>,
+    Id(campaign): Id<CampaignId>,
+) -> Answer {
+    let mut progress = context.api.ledger.progress(caller.tenant, campaign).await?;
+    if progress.state == CampaignState::Running {
+        progress.stall = context.api.control.stall(campaign);
+    }
+    found(progress)
+}
+
+async fn source(context: &Context, tenant: TenantId, given: &CampaignContent) -> Answer<TemplateSource> {
+    match given {
+        CampaignContent::Inline { content } => Ok(content.clone()),
+        CampaignContent::Stored { template } => {
+            let stored = context.api.ledger.template(tenant, *template).await.map_err(named_at("/template"))?;
+            Ok(stored.template.source)
+        }
+    }
+}
+
+/// The account a message goes through: the one named, or the channel's own.
+pub(super) fn account(context: &Context, channel: Channel, named: Option<&str>) -> Result<String, FieldError> {
+    let of_channel = || context.api.accounts.iter().filter(|account| account.channel == channel);
+    let names: Vec<&str> = of_channel().map(|account| account.name.as_str()).collect();
+    let found = match named {
+        Some(named) => of_channel().find(|account| account.name == named),
+        None => of_channel().find(|account| account.is_default),
+    };
+    found.map(|account| account.name.clone()).ok_or_else(|| {
+        let detail = match (named, names.as_slice()) {
+            (_, []) => {
+                format!("no provider account for {channel} is set up; add one under `providers` in the settings")
+            }
+            (Some(_), names) => format!("there is no such account for {channel}; there are: {}", names.join(", ")),
+            (None, names) => format!(
+                "name one of the accounts for {channel} ({}), or make one the channel's own under `routes` in the \
+                 settings",
+                names.join(", ")
+            ),
+        };
+        FieldError::new("/account", detail)
+    })
+}
+
+fn times(new: &NewCampaign, now_ms: i64) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if new.send_at.is_some_and(|at| at.as_ms() < now_ms - SLACK_MS) {
+        errors.push(FieldError::new("/send_at", "this moment has passed; give a later one, or none to send at once"));
+    }
+    if let Some(end) = new.expires_at {
+        if end.as_ms() <= now_ms {
+            errors.push(FieldError::new("/expires_at", "this moment has passed; nobody could be written to"));
+        } else if new.send_at.is_some_and(|at| at >= end) {
+            errors.push(FieldError::new("/expires_at", "it must be later than `send_at`"));
+        }
+    }
+    errors
+}
+
+fn lists(new: &NewCampaign) -> Vec<FieldError> {
+    let doubled = |index: usize| new.lists.get(..index).is_some_and(|before| before.contains(&new.lists[index]));
+    (0..new.lists.len())
+        .filter(|index| doubled(*index))
+        .map(|index| FieldError::new(format!("/lists/{index}"), "this list is named before; name it once"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dispatch_schemas::{
+        api::{limits::Windows, time::Moment},
+        ids::{ListId, TemplateId},
+        states::Purpose,
+    };
+
+    use super::*;
+
+    fn campaign(send_at: Option<i64>, expires_at: Option<i64>, lists: &[i64]) -> NewCampaign {
+        NewCampaign {
+            name: "n".to_owned(),
+            lists: lists.iter().copied().map(ListId).collect(),
+            content: CampaignContent::Stored { template: TemplateId(1) },
+            purpose: Purpose::Marketing,
+            unknown_policy: None,
+            account: None,
+            limits: Windows::default(),
+            send_at: send_at.map(Moment::from_ms),
+            expires_at: expires_at.map(Moment::from_ms),
+        }
+    }
+
+    fn wrong(errors: Vec<FieldError>) -> Vec<String> {
+        errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn times_lie_ahead_and_in_order() {
+        let now = 1_000_000_000;
+        let at = |send_at, expires_at| wrong(times(&campaign(send_at, expires_at, &[1]), now));
+        assert_eq!(at(None, None), [""; 0]);
+        assert_eq!(at(Some(now - 5_000), Some(now + 1)), [""; 0]);
+        assert_eq!(at(Some(now - 61_000), None), ["/send_at"]);
+        assert_eq!(at(None, Some(now)), ["/expires_at"]);
+        assert_eq!(at(Some(now + 10), Some(now + 10)), ["/expires_at"]);
+    }
+
+    #[test]
+    fn a_list_is_named_once() {
+        assert_eq!(wrong(lists(&campaign(None, None, &[1, 2, 1, 2]))), ["/lists/2", "/lists/3"]);
+    }
+}

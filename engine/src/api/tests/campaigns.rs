@@ -1,0 +1,173 @@
+use std::time::Duration;
+
+use axum::{body::Body, http::Method};
+use serde_json::{Value, json};
+
+use super::world::{World, campaign, request};
+
+async fn made(world: &World, contacts: usize) -> String {
+    let list = world.filled_list("people", contacts).await;
+    world.post("/v1/campaigns", &campaign(&[&list])).await.good()["id"].as_str().unwrap().to_owned()
+}
+
+async fn launch(world: &World, id: &str, once: &str) -> super::world::Got {
+    let path = format!("/v1/campaigns/{id}/launch");
+    let request = request(Method::POST, &path, &world.key).header("idempotency-key", once);
+    world.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_campaign_is_made_with_its_account_and_what_to_know_of_it() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let got = world.post("/v1/campaigns", &campaign(&[&list])).await;
+    assert_eq!(got.status, 201);
+    let value = got.good();
+    assert_eq!(
+        (&value["state"], &value["account"], &value["channel"]),
+        (&json!("draft"), &json!("post"), &json!("email"))
+    );
+    assert!(value["warnings"][0].as_str().unwrap().contains("`first_name`"), "{value}");
+    let location = got.headers["location"].to_str().unwrap();
+    assert_eq!(world.get(location).await.good()["id"], value["id"]);
+}
+
+#[tokio::test]
+async fn a_repeat_with_the_same_idempotency_key_returns_the_first_answer() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let first = world.post_once("/v1/campaigns", "k1", &campaign(&[&list])).await;
+    let again = world.post_once("/v1/campaigns", "k1", &campaign(&[&list])).await;
+    assert_eq!((again.status, &again.text), (first.status, &first.text));
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let mut other = campaign(&[&list]);
+    other["name"] = json!("Summer");
+    let other = world.post_once("/v1/campaigns", "k1", &other).await;
+    assert_eq!(other.problem(), (422, "idempotency-key-reused".to_owned()));
+    assert_eq!(world.get("/v1/campaigns").await.good()["data"].as_array().unwrap().len(), 1);
+
+    for bad in ["with space", "", &"x".repeat(256), "naïve"] {
+        let got = world.post_once("/v1/campaigns", bad, &campaign(&[&list])).await;
+        assert_eq!(got.problem(), (400, "idempotency-key-invalid".to_owned()), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_launch_needs_an_idempotency_key_and_happens_once() {
+    let world = World::new().await;
+    let id = made(&world, 2).await;
+    let bare = world.post(&format!("/v1/campaigns/{id}/launch"), &json!({})).await;
+    assert_eq!(bare.problem(), (400, "idempotency-key-required".to_owned()));
+
+    assert_eq!(launch(&world, &id, "k1").await.good()["state"], "running");
+    assert_eq!(world.heard(), [format!("changed {id}")]);
+    let again = launch(&world, &id, "k1").await;
+    assert_eq!((again.status.as_u16(), again.headers["idempotency-replayed"].to_str().unwrap()), (200, "true"));
+    assert_eq!(world.heard(), [""; 0]);
+    let (status, kind) = launch(&world, &id, "k2").await.problem();
+    assert_eq!((status, kind.starts_with("conflict/")), (409, true), "{kind}");
+    // Another campaign with the same key is another request.
+    let (status, kind) = launch(&world, "cmp_0000000000007", "k1").await.problem();
+    assert_eq!((status, kind.as_str()), (422, "idempotency-key-reused"));
+}
+
+#[tokio::test]
+async fn a_campaign_without_an_audience_is_not_launched() {
+    let world = World::new().await;
+    let list = world.list("empty").await;
+    let id = world.post("/v1/campaigns", &campaign(&[&list])).await.good()["id"].clone();
+    let (status, kind) = launch(&world, id.as_str().unwrap(), "k").await.problem();
+    assert_eq!((status, kind.starts_with("conflict/")), (409, true), "{kind}");
+}
+
+#[tokio::test]
+async fn pause_resume_and_cancel_are_told_to_the_engine_and_refused_out_of_turn() {
+    let world = World::new().await;
+    let id = made(&world, 2).await;
+    launch(&world, &id, "k").await.good();
+    let act = async |what: &str| world.post(&format!("/v1/campaigns/{id}/{what}"), &json!({})).await;
+    assert_eq!(world.get(&format!("/v1/campaigns/{id}/progress")).await.good()["stall"], "no_worker");
+    let paused = act("pause").await.good();
+    assert_eq!((&paused["campaign"]["state"], &paused["in_flight"]), (&json!("paused"), &json!(0)));
+    assert_eq!(paused["campaign"]["pause_reason"], "operator");
+    assert_eq!(world.get(&format!("/v1/campaigns/{id}/progress")).await.good()["stall"], Value::Null);
+    assert_eq!(act("resume").await.good()["state"], "running");
+    assert_eq!(act("cancel").await.good()["campaign"]["state"], "cancelled");
+    assert_eq!(world.heard(), vec![format!("changed {id}"); 4]);
+    assert_eq!(act("pause").await.status, 409);
+    assert_eq!(act("resume").await.status, 409);
+    assert_eq!(world.heard(), [""; 0]);
+    let with_body = world.post(&format!("/v1/campaigns/{id}/pause"), &json!({"reason": "x"})).await;
+    assert_eq!(with_body.problem(), (400, "malformed-request".to_owned()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_not_made() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let pointer = async |change: &dyn Fn(&mut Value)| {
+        let mut body = campaign(&[&list]);
+        change(&mut body);
+        let got = world.post("/v1/campaigns", &body).await;
+        assert_eq!(got.status, 422, "{}", got.text);
+        let document = got.json();
+        let pointer = document["errors"][0]["pointer"].as_str().unwrap_or(document["type"].as_str().unwrap());
+        pointer.to_owned()
+    };
+    assert_eq!(pointer(&|body| body["account"] = json!("phones")).await, "/account");
+    assert_eq!(pointer(&|body| body["send_at"] = json!("2001-01-01T00:00:00Z")).await, "/send_at");
+    assert_eq!(pointer(&|body| body["expires_at"] = json!("2001-01-01T00:00:00Z")).await, "/expires_at");
+    assert_eq!(pointer(&|body| body["lists"] = json!(["lst_0000000000007"])).await, "/lists");
+    assert_eq!(pointer(&|body| body["lists"] = json!([])).await, "/lists");
+    assert_eq!(pointer(&|body| body["template"] = json!("tpl_0000000000007")).await, "");
+    let broken = |body: &mut Value| body["content"]["text"] = json!("Hello {{ first_name");
+    assert_eq!(pointer(&broken).await, "/problems/template-invalid");
+    let missing = |body: &mut Value| {
+        body.as_object_mut().unwrap().remove("content");
+        body["template"] = json!("tpl_0000000000007");
+    };
+    assert_eq!(pointer(&missing).await, "/template");
+}
+
+#[tokio::test]
+async fn pages_go_on_where_the_last_ended_and_forged_cursors_are_refused() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    for _ in 0..5 {
+        world.post("/v1/campaigns", &campaign(&[&list])).await.good();
+        world.clock.advance(Duration::from_millis(1));
+    }
+    let (mut path, mut seen) = ("/v1/campaigns?limit=2".to_owned(), Vec::new());
+    loop {
+        let page = world.get(&path).await.good();
+        seen.extend(
+            page["data"].as_array().unwrap().iter().map(|campaign| campaign["id"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/campaigns?limit=2&cursor={cursor}");
+    }
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((count, seen.len()), (5, 5));
+
+    let cursor = world.get("/v1/campaigns?limit=2").await.good()["next_cursor"].as_str().unwrap().to_owned();
+    let path = format!("/v1/campaigns/{}/recipients?cursor={cursor}", seen[0]);
+    assert_eq!(world.get(&path).await.problem(), (400, "cursor-invalid".to_owned()));
+    let foreign = request(Method::GET, &format!("/v1/campaigns?cursor={cursor}"), &world.foreign_key);
+    assert_eq!(world.send(foreign.body(Body::empty()).unwrap()).await.status, 400);
+    assert_eq!(world.get("/v1/campaigns?cursor=abc").await.status, 400);
+    assert_eq!(world.get("/v1/campaigns?limit=1001").await.problem(), (422, "validation-failed".to_owned()));
+}
+
+#[tokio::test]
+async fn limits_are_set_as_a_whole_and_told_to_the_engine() {
+    let world = World::new().await;
+    let set = world.call(Method::PUT, "/v1/limits", &world.key, &json!({"per_second": 50})).await;
+    assert_eq!(set.good(), json!({"per_second": 50}));
+    assert_eq!(world.get("/v1/limits").await.good(), json!({"per_second": 50}));
+    assert_eq!(world.heard(), [format!("limits {}", world.tenant)]);
+    let negative = world.call(Method::PUT, "/v1/limits", &world.key, &json!({"per_second": -1})).await;
+    assert_eq!(negative.status, 422);
+}

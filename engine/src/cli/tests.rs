@@ -1,0 +1,200 @@
+//! The command line against a served API over a real ledger.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::Value;
+
+use super::{Cli, CliError, Command, execute, keys, output::Output};
+use crate::api::{server, tests::world::World};
+
+/// Keeps what is printed.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Printed {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A world that is served, and a folder with its key.
+struct Served {
+    world: World,
+    url: String,
+    dir: tempfile::TempDir,
+}
+
+impl Served {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(server::serve(listener, world.router.clone(), std::future::pending()));
+        let dir = tempfile::tempdir().unwrap();
+        write_secret(&dir.path().join("key"), &world.key);
+        Self { world, url, dir }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs a command line as this world's user.
+    async fn run(&self, line: &[&str]) -> Result<String, CliError> {
+        let key = self.dir.path().join("key");
+        let engine = ["--url", &self.url, "--api-key-file", key.to_str().unwrap()];
+        run(&[line, &engine].concat()).await
+    }
+}
+
+fn write_secret(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+async fn run(line: &[&str]) -> Result<String, CliError> {
+    let cli = Cli::try_parse_from([&["dispatch"], line].concat()).unwrap();
+    let printed = Printed::default();
+    execute(cli.command, &mut Output::to(printed.clone())).await?;
+    Ok(printed.text())
+}
+
+#[test]
+fn every_subcommand_explains_itself_with_an_example() {
+    let mut cli = Cli::command();
+    cli.build();
+    cli.clone().debug_assert();
+    assert!(cli.render_long_help().to_string().contains("Exit codes:"));
+    for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Example"), "{}", command.get_name());
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_works_until_it_is_revoked() {
+    let served = Served::new().await;
+    let act = async |line: &[&str]| {
+        let cli = Cli::try_parse_from([&["dispatch", "keys"], line].concat()).unwrap();
+        let Command::Keys(args) = cli.command else { panic!("not keys") };
+        let printed = Printed::default();
+        keys::act(&served.world.opened(), args.action, &mut Output::to(printed.clone())).await?;
+        Ok::<_, CliError>(printed.text())
+    };
+    let made = act(&["create", "--tenant", "acme", "--permissions", "read", "--label", "crm", "--json"]).await.unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    write_secret(&served.dir.path().join("key"), made["key"].as_str().unwrap());
+    let refused = served.run(&["suppress", "--channel", "email", "a@example.org"]).await.unwrap_err();
+    let CliError::Refused(problem) = refused else { panic!("{refused}") };
+    assert_eq!((problem.status, problem.kind.as_str()), (403, "/problems/not-permitted"));
+
+    let id = made["id"].as_str().unwrap();
+    let listed = act(&["list", "--tenant", "acme"]).await.unwrap();
+    assert!(listed.lines().any(|line| line.contains(id) && line.contains("good") && line.contains("crm")), "{listed}");
+    act(&["revoke", id]).await.unwrap();
+    let listed = act(&["list"]).await.unwrap();
+    assert!(listed.lines().any(|line| line.contains(id) && line.contains("revoked")), "{listed}");
+    assert!(matches!(act(&["list", "--tenant", "nobody"]).await, Err(CliError::Usage(_))));
+}
+
+#[tokio::test]
+async fn a_contact_list_is_made_and_uploaded() {
+    let served = Served::new().await;
+    let file = served.file("people.csv", "Mail,Town\na@example.org,X\nb@example.org,Y\n");
+    let file = file.to_str().unwrap();
+    let unknown = served.run(&["import", "--list", "people", file]).await.unwrap_err();
+    assert!(unknown.to_string().contains("--legal-basis"), "{unknown}");
+
+    let line =
+        ["import", "--list", "people", "--legal-basis", "consent", "--email", "Mail", "--field", "city=Town", file];
+    let said = served.run(&line).await.unwrap();
+    assert!(said.contains("2  rows read"), "{said}");
+    let said: Value =
+        serde_json::from_str(&served.run(&["import", "--list", "people", "--json", file]).await.unwrap()).unwrap();
+    assert_eq!(said["state"], "completed");
+
+    let missing = served.run(&["import", "--list", "people", "/nonexistent.csv"]).await.unwrap_err();
+    assert!(matches!(missing, CliError::Usage(_)));
+    let broken = served.file("broken.csv", "a\0b\n");
+    let refused = served.run(&["import", "--list", "people", broken.to_str().unwrap()]).await.unwrap_err();
+    assert!(matches!(&refused, CliError::Refused(problem) if problem.status == 422), "{refused}");
+}
+
+#[tokio::test]
+async fn a_bad_address_is_named_by_its_line_and_nothing_is_suppressed() {
+    let served = Served::new().await;
+    let file = served.file("out.txt", "a@example.org\n\nnot an address\n");
+    let file = file.to_str().unwrap();
+    let refused = served.run(&["suppress", "--channel", "email", "--file", file]).await.unwrap_err();
+    assert!(refused.to_string().starts_with("line 3: "), "{refused}");
+    let good = served.file("out.txt", "a@example.org\r\nb@example.org\r\n");
+    let good = good.to_str().unwrap();
+    let said = served.run(&["suppress", "--channel", "email", "--file", good]).await.unwrap();
+    assert_eq!(said, "2 suppressed, 0 were before.\n");
+    let said = served.run(&["suppress", "--channel", "email", "--lift", "--file", good]).await.unwrap();
+    assert_eq!(said, "2 suppressions of the reason suppressed lifted.\n");
+}
+
+#[tokio::test]
+async fn a_campaign_is_made_launched_looked_at_and_stopped() {
+    let served = Served::new().await;
+    served.world.filled_list("people", 3).await;
+    let content = served.file(
+        "spring.json",
+        r#"{"channel":"email","from":{"address":"shop@example.org"},"subject":"Hi","text":"Hi {{ first_name }}"}"#,
+    );
+    let create = ["campaign", "create", "--name", "Spring", "--list", "people", "--purpose", "marketing", "--json"];
+    let made = served.run(&[&create[..], &["--content", content.to_str().unwrap()]].concat()).await.unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let id = made["id"].as_str().unwrap();
+    assert!(made["warnings"][0].as_str().unwrap().contains("first_name"));
+
+    let act = async |what: &str| served.run(&["campaign", what, id]).await;
+    let early = act("pause").await.unwrap_err();
+    assert!(matches!(&early, CliError::Refused(problem) if problem.status == 409), "{early}");
+    assert!(act("launch").await.unwrap().contains("is running"));
+    let status = act("status").await.unwrap();
+    assert!(status.contains("running, waiting: no_worker"), "{status}");
+    assert!(act("pause").await.unwrap().contains("is paused"));
+    assert!(act("resume").await.unwrap().contains("is running"));
+    assert!(act("cancel").await.unwrap().contains("is cancelled"));
+    assert!(act("recipients").await.unwrap().starts_with("       SEQ  STATE"));
+    let again = act("launch").await.unwrap_err();
+    assert!(matches!(&again, CliError::Refused(problem) if problem.status == 409), "{again}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_is_said_so() {
+    let served = Served::new().await;
+    let free = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap().local_addr().unwrap();
+    let key = served.dir.path().join("key");
+    let line = ["suppress", "--channel", "email", "a@example.org", "--api-key-file", key.to_str().unwrap(), "--url"];
+    let error = run(&[&line[..], &[&format!("http://{free}")]].concat()).await.unwrap_err();
+    assert!(matches!(&error, CliError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("dispatch serve"), "{error}");
+
+    write_secret(&key, "dsp_live_half");
+    let error = served.run(&["suppress", "--channel", "email", "a@example.org"]).await.unwrap_err();
+    assert!(matches!(error, CliError::Usage(_)));
+}

@@ -1,0 +1,40 @@
+//! Limits per recipient domain or country: known only by recipient, so asked for each batch.
+
+use super::{LedgerUnavailable, Plan, Plane};
+use crate::limits::Scope;
+
+/// Leaves the deliveries whose domain or country has permits; the others wait in the ledger for their turn.
+pub(super) async fn with_permits(seqs: &[i64], plan: &Plan, plane: &Plane) -> Result<Vec<i64>, LedgerUnavailable> {
+    if !plane.limits.limits_destinations() {
+        return Ok(seqs.to_vec());
+    }
+    let destinations = plane.claims.destinations(plan, seqs).await?;
+    let mut granted = Vec::with_capacity(seqs.len());
+    let mut waits = Vec::new();
+    let mut by_destination: Vec<(i64, Vec<i64>)> = Vec::new();
+    for (seq, destination) in seqs.iter().zip(destinations) {
+        match destination {
+            None => granted.push(*seq),
+            Some(destination) => match by_destination.iter_mut().find(|(known, _)| *known == destination) {
+                Some((_, members)) => members.push(*seq),
+                None => by_destination.push((destination, vec![*seq])),
+            },
+        }
+    }
+    let now_ms = plane.clock.now_ms();
+    for (destination, members) in by_destination {
+        let (permits, wait) = plane.limits.destination_permits(destination, members.len());
+        let (now, later) = members.split_at(permits.min(members.len()));
+        granted.extend_from_slice(now);
+        // Each waits one step longer than the one before, so that they come back spread out.
+        let step = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4).max(1);
+        waits.extend(later.iter().zip(1..).map(|(seq, nth)| (*seq, now_ms.saturating_add(step.saturating_mul(nth)))));
+    }
+    if !waits.is_empty() {
+        metrics::counter!("dispatch_deferred_total", "scope" => Scope::Destination(0).label())
+            .increment(waits.len() as u64);
+        plane.claims.defer(plan, &waits).await?;
+    }
+    granted.sort_unstable();
+    Ok(granted)
+}

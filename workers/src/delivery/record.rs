@@ -1,0 +1,83 @@
+//! Recording outcomes: soon, together, and until the ledger takes them.
+
+use std::{pin::pin, time::Duration};
+
+use dispatch_schemas::ids::AttemptId;
+use futures_util::{Stream, StreamExt as _};
+
+use super::{LedgerUnavailable, Outcome, Plan, Plane, Record, RetryDelay};
+
+/// How long an outcome waits for others of its batch before it is recorded without them.
+const RECORD_TOGETHER: Duration = Duration::from_millis(100);
+
+/// How long a record is tried again before the worker gives up on it and leaves it to the reaper.
+const RECORD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Records the outcomes of an attempt as its answers come: a slow request does not keep the outcomes of quick ones from
+/// the ledger, and a slow ledger does not keep answers from being read. Returns the deliveries that were released.
+///
+/// # Errors
+/// When the ledger did not take an outcome in time. The requests are seen to their end even then.
+pub(super) async fn as_they_come(
+    attempt: AttemptId,
+    settled: Vec<(i64, Outcome)>,
+    answers: impl Stream<Item = Vec<(i64, Outcome)>> + Send,
+    plan: &Plan,
+    plane: &Plane,
+) -> Result<Vec<i64>, LedgerUnavailable> {
+    let mut answers = pin!(answers.fuse());
+    let mut outcomes = settled;
+    let mut released = Vec::new();
+    let mut all_in = false;
+    while !(all_in && outcomes.is_empty()) {
+        let gathering = async {
+            while let Some(of_one) = answers.next().await {
+                outcomes.extend(of_one);
+            }
+        };
+        all_in = tokio::time::timeout(RECORD_TOGETHER, gathering).await.is_ok();
+        let mut batch = std::mem::take(&mut outcomes);
+        if batch.is_empty() {
+            continue;
+        }
+        batch.sort_unstable_by_key(|(seq, _)| *seq);
+        released.extend(batch.iter().filter(|(_, outcome)| is_released(outcome)).map(|(seq, _)| *seq));
+        let record = Record { plan, attempt, outcomes: batch, now_ms: plane.clock.now_ms() };
+        let mut recording = pin!(until_taken(&record, plane));
+        let recorded = loop {
+            tokio::select! {
+                biased;
+                recorded = &mut recording => break recorded,
+                of_one = answers.next(), if !all_in => match of_one {
+                    Some(of_one) => outcomes.extend(of_one),
+                    None => all_in = true,
+                },
+            }
+        };
+        if let Err(error) = recorded {
+            while answers.next().await.is_some() {}
+            return Err(error);
+        }
+    }
+    Ok(released)
+}
+
+const fn is_released(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Released { .. })
+}
+
+/// What a provider accepted must not be forgotten because a database blinked.
+async fn until_taken(record: &Record<'_>, plane: &Plane) -> Result<(), LedgerUnavailable> {
+    let give_up_at = plane.clock.monotonic() + RECORD_PATIENCE;
+    let mut delay = RetryDelay::new(Duration::from_millis(50), Duration::from_secs(5));
+    loop {
+        match plane.claims.record(record).await {
+            Ok(()) => return Ok(()),
+            Err(error) if plane.clock.monotonic() >= give_up_at => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, deliveries = record.outcomes.len(), "outcomes not recorded yet; trying again");
+                tokio::time::sleep(delay.next_wait()).await;
+            }
+        }
+    }
+}
