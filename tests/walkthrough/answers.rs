@@ -21,9 +21,11 @@ fn compare(shown: &Value, came: &Value, at: &str) -> Result<(), String> {
     match (shown, came) {
         (Value::String(pattern), _) if pattern == ANYTHING => Ok(()),
         (Value::String(pattern), Value::String(text)) if fits(pattern, text) => Ok(()),
-        (Value::Array(shown), Value::Array(came)) if shown.len() == came.len() => {
-            shown.iter().zip(came).enumerate().try_for_each(|(n, (shown, came))| compare(shown, came, &format!("{at}/{n}")))
-        }
+        (Value::Array(shown), Value::Array(came)) if shown.len() == came.len() => shown
+            .iter()
+            .zip(came)
+            .enumerate()
+            .try_for_each(|(n, (shown, came))| compare(shown, came, &format!("{at}/{n}"))),
         (Value::Object(shown), Value::Object(came)) => {
             for (name, shown) in shown.iter().filter(|(name, _)| *name != ANYTHING) {
                 let came = came.get(name).ok_or_else(|| format!("{at}/{name} is shown and did not come"))?;

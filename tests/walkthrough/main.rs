@@ -1,5 +1,12 @@
 //! README's walk-through, run as it stands: its commands in bash, its answers compared with those that came.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod answers;
 mod blocks;
 
@@ -27,7 +34,8 @@ async fn the_walk_through_works_word_for_word() {
     assert_eq!(outputs.len(), steps.len(), "a step is missing:\n{}", outputs.join("\n"));
     for (step, output) in steps.iter().zip(&outputs) {
         let Some(shown) = &step.answer else { continue };
-        let came = answers::last(output).unwrap_or_else(|| panic!("no answer came from\n{}\nbut\n{output}", step.commands));
+        let came =
+            answers::last(output).unwrap_or_else(|| panic!("no answer came from\n{}\nbut\n{output}", step.commands));
         if let Err(difference) = answers::agree(shown, &came) {
             panic!("README shows another answer than comes from\n{}\n{difference}\nIt came:\n{came}", step.commands);
         }
