@@ -109,7 +109,8 @@ impl Loader {
         loop {
             let ended = match &read {
                 Ok((totals, report)) => {
-                    let report = serde_json::to_value(report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
+                    let report =
+                        serde_json::to_value(report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
                     self.ledger.complete_import(import, totals, &report).await
                 }
                 Err(error) => self.ledger.roll_back_import(import, &error.to_string()).await,

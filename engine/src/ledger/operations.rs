@@ -149,12 +149,7 @@ pub trait Campaigns: Send + Sync + 'static {
         once: Option<&Once>,
     ) -> Result<Replayable<Campaign>>;
     /// A tenant's campaigns, newest first, after the one made at that moment (milliseconds since 1970) with that id.
-    async fn campaigns(
-        &self,
-        tenant: TenantId,
-        after: Option<(i64, CampaignId)>,
-        limit: u32,
-    ) -> Result<Vec<Campaign>>;
+    async fn campaigns(&self, tenant: TenantId, after: Option<(i64, CampaignId)>, limit: u32) -> Result<Vec<Campaign>>;
     /// One campaign.
     async fn campaign(&self, tenant: TenantId, campaign: CampaignId) -> Result<Campaign>;
     /// Launches a draft: `scheduled`, or `running` at once. Refused when its audience is empty or it has expired.

@@ -59,12 +59,7 @@ impl Campaigns for SqliteLedger {
             .await
     }
 
-    async fn campaigns(
-        &self,
-        tenant: TenantId,
-        after: Option<(i64, CampaignId)>,
-        limit: u32,
-    ) -> Result<Vec<Campaign>> {
+    async fn campaigns(&self, tenant: TenantId, after: Option<(i64, CampaignId)>, limit: u32) -> Result<Vec<Campaign>> {
         let (created_at_ms, id) = after.map_or((i64::MAX, i64::MAX), |(at_ms, id)| (at_ms, id.0));
         let rows = sqlx::query(
             "SELECT * FROM campaign WHERE tenant_id = ? AND lane = 'bulk' AND (created_at_ms, id) < (?, ?)
