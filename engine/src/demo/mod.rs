@@ -19,7 +19,7 @@ use dispatch_schemas::{
         lists::{Import, NewList, NewSource},
     },
     ids::{CampaignId, ListId, TenantId},
-    states::{Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
+    states::{CampaignState, Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
 };
 use dispatch_workers::{delivery::Timing, providers::REGISTRY, sandbox::witness::WitnessKey};
 use futures_util::StreamExt as _;
@@ -84,6 +84,9 @@ pub enum DemoError {
     /// An option does not fit.
     #[error("{0}")]
     Option(String),
+    /// A campaign paused by itself.
+    #[error("a campaign paused: {0}")]
+    Paused(String),
     /// The engine did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -361,7 +364,10 @@ async fn watch(
         }
         let audience = all.iter().map(|p| p.audience).sum();
         watcher.progress(all.iter().map(finished).sum(), audience);
-        if all.iter().all(|p| p.state == dispatch_schemas::states::CampaignState::Completed) {
+        if let Some(paused) = all.iter().find(|p| p.state == CampaignState::Paused) {
+            return Err(DemoError::Paused(paused.pause_reason.clone().unwrap_or_default()));
+        }
+        if all.iter().all(|p| p.state == CampaignState::Completed) {
             let (mut first, mut last) = (i64::MAX, i64::MIN);
             for campaign in campaigns {
                 let campaign = ledger.campaign(tenant, *campaign).await?;

@@ -3,7 +3,7 @@
 //! Three stages side by side, with a bounded number of batches between them: parsing, sealing, storing. Memory does
 //! not grow with the file.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dispatch_schemas::{
@@ -16,6 +16,7 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::Entropy,
+    delivery::RetryDelay,
     sealing::{Column, MasterKey, TenantKeys},
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -75,6 +76,7 @@ impl Loader {
     }
 
     /// Loads a CSV file into a list, as the upload that [`begin_import`](crate::ledger::Imports::begin_import) began.
+    /// Goes on to its end, one way or the other, even when nobody waits for it any more.
     ///
     /// # Errors
     /// When the file cannot be read as a whole, breaks off, or the ledger fails; then nothing of it is kept. A bad row
@@ -85,20 +87,47 @@ impl Loader {
         list: ListId,
         import: ImportId,
         mapping: Mapping,
-        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     ) -> Result<Import, LoadError> {
-        match self.read_and_store(tenant, list, import, mapping, bytes).await {
-            Ok((totals, report)) => {
-                let report = serde_json::to_value(&report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
-                self.ledger.complete_import(import, &totals, &report).await?;
-                count(&totals);
-                Ok(self.ledger.import(tenant, import).await?)
-            }
-            Err(error) => {
-                self.ledger.roll_back_import(import, &error.to_string()).await?;
-                Err(error)
+        let loader = self.clone();
+        let whole = async move {
+            let read = loader.read_and_store(tenant, list, import, mapping, bytes).await;
+            loader.end(tenant, import, read).await
+        };
+        tokio::spawn(whole).await.map_err(|_| LoadError::Stopped)?
+    }
+
+    /// Completes an upload or rolls it back; tried until the ledger takes it, because a list with an upload that never
+    /// ends can't be used.
+    async fn end(
+        &self,
+        tenant: TenantId,
+        import: ImportId,
+        read: Result<(ImportTotals, ParseReport), LoadError>,
+    ) -> Result<Import, LoadError> {
+        let mut delay = RetryDelay::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let ended = match &read {
+                Ok((totals, report)) => {
+                    let report =
+                        serde_json::to_value(report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
+                    self.ledger.complete_import(import, totals, &report).await
+                }
+                Err(error) => self.ledger.roll_back_import(import, &error.to_string()).await,
+            };
+            match ended {
+                Err(LedgerError::Unavailable(why)) => {
+                    tracing::warn!(%import, why, "an upload cannot be ended yet; trying again");
+                    tokio::time::sleep(delay.next_wait()).await;
+                }
+                ended => {
+                    ended?;
+                    break;
+                }
             }
         }
+        count(&read?.0);
+        Ok(self.ledger.import(tenant, import).await?)
     }
 
     async fn read_and_store(

@@ -148,8 +148,8 @@ pub trait Campaigns: Send + Sync + 'static {
         account: &str,
         once: Option<&Once>,
     ) -> Result<Replayable<Campaign>>;
-    /// A tenant's campaigns below a cursor, newest first.
-    async fn campaigns(&self, tenant: TenantId, before: Option<i64>, limit: u32) -> Result<Vec<(i64, Campaign)>>;
+    /// A tenant's campaigns, newest first, after the one made at that moment (milliseconds since 1970) with that id.
+    async fn campaigns(&self, tenant: TenantId, after: Option<(i64, CampaignId)>, limit: u32) -> Result<Vec<Campaign>>;
     /// One campaign.
     async fn campaign(&self, tenant: TenantId, campaign: CampaignId) -> Result<Campaign>;
     /// Launches a draft: `scheduled`, or `running` at once. Refused when its audience is empty or it has expired.

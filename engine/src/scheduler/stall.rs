@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use dispatch_schemas::{api::campaigns::StallReason, ids::CampaignId, states::CampaignState};
+use dispatch_schemas::{
+    api::campaigns::StallReason,
+    ids::CampaignId,
+    states::{CampaignState, Channel},
+};
 use dispatch_workers::limits::{Pause, Scope};
 
 use super::Scheduler;
@@ -36,6 +40,12 @@ impl Stalls {
             } else if now.saturating_sub(*since) >= STALLED_AFTER {
                 stalls.insert(campaign.id, reason(scheduler, campaign));
             }
+        }
+        for channel in Channel::ALL {
+            let waits = campaigns.iter().filter(|c| c.channel == *channel && c.ready + c.claimed > 0);
+            let longest = waits.filter_map(|c| Some(now.saturating_sub(self.0.get(&c.id)?.1))).max();
+            metrics::gauge!("dispatch_oldest_waiting_seconds", "channel" => channel.as_str())
+                .set(longest.unwrap_or_default().as_secs_f64());
         }
         for why in [
             StallReason::Limit,

@@ -188,12 +188,14 @@ metrics! {
             "Jobs handed to the workers and not finished. Near zero while deliveries are `ready`: the workers are faster \
              than the hand-over.";
         "dispatch_oldest_waiting_seconds" Kind::Gauge, Seconds, [CHANNEL],
-            "How long the delivery that has been due for longest has been waiting. Grows while something is stuck.";
+            "How long the running campaign that has waited longest has finished no delivery, though some are due. Grows \
+             while something is stuck.";
         "dispatch_campaigns" Kind::Gauge, Count,
             [label("state", || CampaignState::ALL.iter().map(|state| state.as_str()).collect())],
             "Campaigns by state.";
         "dispatch_stalled_campaigns" Kind::Gauge, Count,
-            [bounded("reason", "the reasons a campaign's progress gives for not moving")],
+            [label("reason", || vec!["limit", "provider_paused", "provider_refused", "waiting_for_retry", "outcome_unknown",
+                               "no_worker"])],
             "Running campaigns that do not move, by what they wait for.";
         "dispatch_jobs_without_campaign_total" Kind::Counter, Count, [],
             "Jobs dropped because their campaign is gone. More than a few after a restart mean that ledger and queue do \
@@ -207,6 +209,9 @@ metrics! {
         "dispatch_request_recipients" Kind::Histogram(BATCHES), Deliveries, [PROVIDER, CHANNEL],
             "Recipients in one provider request. Far below the account's batch: campaigns are small, or recipients \
              travel alone after a refusal.";
+        "dispatch_smtp_connections_total" Kind::Counter, Count,
+            [label("outcome", || vec!["opened", "failed"])],
+            "Connections to SMTP relays. Many more than mails divided by 1,000: the relay closes them early.";
         "dispatch_claim_batch_size" Kind::Histogram(BATCHES), Deliveries, [],
             "Deliveries won by one claim.";
     }
@@ -225,7 +230,7 @@ metrics! {
             "Deliveries whose attempt ended without an outcome and became unknown. Expected after a crash; otherwise \
              workers or providers hang.";
         "dispatch_unknown_settled_total" Kind::Counter, Deliveries,
-            [bounded("how", "the ways of settling an unknown outcome, such as by a look-up or by asking again")],
+            [label("how", || vec!["log", "refused", "absent", "asked_again", "resend", "final", "late_answer"])],
             "Unknown outcomes that were settled, by what settled them.";
     }
     Ledger {
@@ -238,7 +243,7 @@ metrics! {
     }
     Contacts {
         "dispatch_import_rows_total" Kind::Counter, Count,
-            [bounded("outcome", "the outcomes an import's report counts")],
+            [label("outcome", || vec!["added", "updated", "duplicate", "blocked", "rejected"])],
             "Rows of imported files, by what became of them.";
         "dispatch_gates_closed_total" Kind::Counter, Count,
             [label("reason", || StopReason::ALL.iter().map(|reason| reason.as_str()).collect())],

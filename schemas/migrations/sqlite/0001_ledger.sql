@@ -163,7 +163,7 @@ CREATE TABLE campaign (
     expanded INTEGER NOT NULL DEFAULT 0 CHECK (expanded IN (0, 1)),
     next_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX campaign_by_tenant ON campaign (tenant_id, id);
+CREATE INDEX campaign_by_tenant ON campaign (tenant_id, created_at_ms, id);
 CREATE INDEX campaign_unfinished ON campaign (state) WHERE ended_at_ms IS NULL;
 
 CREATE TABLE campaign_list (

@@ -96,14 +96,20 @@ pub async fn create(
 pub async fn list(caller: Caller<Read>, State(context): State<Arc<Context>>, mut parameters: Parameters) -> Answer {
     let (text, limit) = (parameters.text("cursor"), parameters.limit());
     parameters.finish()?;
-    let before = match text {
-        Some(text) => Some(cursor::number(&context.cursors.open(caller.tenant, LIST, &text)?)?),
+    let after = match text {
+        Some(text) => {
+            let position = context.cursors.open(caller.tenant, LIST, &text)?;
+            let (moment, id) = position.split_at_checked(8).ok_or_else(cursor::refused)?;
+            Some((cursor::number(moment)?, CampaignId(cursor::number(id)?)))
+        }
         None => None,
     };
-    let rows = context.api.ledger.campaigns(caller.tenant, before, limit).await?;
-    let last = rows.last().filter(|_| is_full(&rows, limit)).map(|(position, _)| position.to_be_bytes());
-    let next_cursor = last.map(|position| context.cursors.seal(caller.tenant, LIST, &position));
-    found(Page { data: rows.into_iter().map(|(_, campaign)| campaign).collect(), next_cursor })
+    let data = context.api.ledger.campaigns(caller.tenant, after, limit).await?;
+    let next_cursor = data.last().filter(|_| is_full(&data, limit)).map(|last| {
+        let position = [last.created_at.as_ms().to_be_bytes(), last.id.0.to_be_bytes()].concat();
+        context.cursors.seal(caller.tenant, LIST, &position)
+    });
+    found(Page { data, next_cursor })
 }
 
 /// Look at a campaign

@@ -136,7 +136,6 @@ async fn pages_go_on_where_the_last_ended_and_forged_cursors_are_refused() {
     let list = world.filled_list("people", 1).await;
     for _ in 0..5 {
         world.post("/v1/campaigns", &campaign(&[&list])).await.good();
-        world.clock.advance(Duration::from_millis(1));
     }
     let (mut path, mut seen) = ("/v1/campaigns?limit=2".to_owned(), Vec::new());
     loop {

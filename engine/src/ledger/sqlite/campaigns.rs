@@ -59,14 +59,15 @@ impl Campaigns for SqliteLedger {
             .await
     }
 
-    async fn campaigns(&self, tenant: TenantId, before: Option<i64>, limit: u32) -> Result<Vec<(i64, Campaign)>> {
-        // rowid would be the id; ids are random, so the order is that of creation, ended by the id.
+    async fn campaigns(&self, tenant: TenantId, after: Option<(i64, CampaignId)>, limit: u32) -> Result<Vec<Campaign>> {
+        let (created_at_ms, id) = after.map_or((i64::MAX, i64::MAX), |(at_ms, id)| (at_ms, id.0));
         let rows = sqlx::query(
-            "SELECT * FROM campaign WHERE tenant_id = ?1 AND lane = 'bulk' AND (?2 IS NULL OR created_at_ms < ?2)
-              ORDER BY created_at_ms DESC, id LIMIT ?3",
+            "SELECT * FROM campaign WHERE tenant_id = ? AND lane = 'bulk' AND (created_at_ms, id) < (?, ?)
+              ORDER BY created_at_ms DESC, id DESC LIMIT ?",
         )
         .bind(tenant.0)
-        .bind(before)
+        .bind(created_at_ms)
+        .bind(id)
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
@@ -74,7 +75,7 @@ impl Campaigns for SqliteLedger {
         let mut conn = self.readers.acquire().await?;
         for row in &rows {
             let lists = lists_of(&mut conn, CampaignId(row.try_get("id")?)).await?;
-            campaigns.push((row.try_get("created_at_ms")?, campaign(row, lists)?));
+            campaigns.push(campaign(row, lists)?);
         }
         Ok(campaigns)
     }

@@ -177,37 +177,86 @@ async fn erase(
         let hashes = json_hashes(&[*hash])?;
         close(conn, tenant, *channel, &hashes, StopReason::Erased, now_ms).await?;
         contacts.extend(contacts_of(conn, tenant, *channel, &hashes).await?);
+        forget_changes(conn, &hashes).await?;
+    }
+    // The person's other addresses too: they would come back through them with the next upload.
+    for channel in Channel::ALL {
+        let hashes = hashes_of(conn, *channel, &contacts).await?;
+        close(conn, tenant, *channel, &hashes, StopReason::Erased, now_ms).await?;
+        contacts.extend(unreachable(conn, tenant, *channel, &hashes).await?);
+        forget_changes(conn, &hashes).await?;
     }
     contacts.sort_unstable();
     contacts.dedup();
-    let ids = rows::json_numbers(&contacts);
     let mut in_flight_now = 0;
     for channel in Channel::ALL {
         in_flight_now += in_flight(conn, *channel, &contacts).await?;
     }
-    // The person's other addresses too: they would come back through them with the next upload.
-    for (channel, sql) in [
-        (
-            Channel::Email,
-            "SELECT email_hash FROM contact WHERE id IN (SELECT value FROM json_each(?)) AND email_hash IS NOT NULL",
-        ),
-        (
-            Channel::Sms,
-            "SELECT phone_hash FROM contact WHERE id IN (SELECT value FROM json_each(?)) AND phone_hash IS NOT NULL",
-        ),
-    ] {
-        let rows = sqlx::query(sql).bind(&ids).fetch_all(&mut *conn).await?;
-        let hashes = rows.iter().map(|row| Ok(rows::hex(row.try_get(0)?))).collect::<Result<Vec<_>>>()?;
-        close(conn, tenant, channel, &rows::to_json(&hashes)?, StopReason::Erased, now_ms).await?;
-    }
+    remove(conn, &contacts).await?;
+    Ok(Erased { in_flight: in_flight_now })
+}
+
+/// The keyed hashes these contacts have for a channel, as JSON.
+async fn hashes_of(conn: &mut SqliteConnection, channel: Channel, contacts: &[i64]) -> Result<String> {
+    let sql = match channel {
+        Channel::Email => {
+            "SELECT email_hash FROM contact WHERE id IN (SELECT value FROM json_each(?)) AND email_hash IS NOT NULL"
+        }
+        Channel::Sms => {
+            "SELECT phone_hash FROM contact WHERE id IN (SELECT value FROM json_each(?)) AND phone_hash IS NOT NULL"
+        }
+    };
+    let rows = sqlx::query(sql).bind(rows::json_numbers(contacts)).fetch_all(conn).await?;
+    rows::to_json(&rows.iter().map(|row| Ok(rows::hex(row.try_get(0)?))).collect::<Result<Vec<_>>>()?)
+}
+
+/// Contacts that had no other address than one of these: the same person in another list.
+async fn unreachable(
+    conn: &mut SqliteConnection,
+    tenant: TenantId,
+    channel: Channel,
+    hashes: &str,
+) -> Result<Vec<i64>> {
+    let sql = match channel {
+        Channel::Email => {
+            "SELECT c.id FROM json_each(?2) j CROSS JOIN contact c ON c.email_hash = unhex(j.value)
+              WHERE c.tenant_id = ?1 AND c.phone_hash IS NULL"
+        }
+        Channel::Sms => {
+            "SELECT c.id FROM json_each(?2) j CROSS JOIN contact c ON c.phone_hash = unhex(j.value)
+              WHERE c.tenant_id = ?1 AND c.email_hash IS NULL"
+        }
+    };
+    let rows = sqlx::query(sql).bind(tenant.0).bind(hashes).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// New numbers that an upload has for its end must not bring the person back.
+async fn forget_changes(conn: &mut SqliteConnection, hashes: &str) -> Result<()> {
+    sqlx::query("DELETE FROM contact_change WHERE phone_hash IN (SELECT unhex(value) FROM json_each(?))")
+        .bind(hashes)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Removes contacts and with them their keys.
+async fn remove(conn: &mut SqliteConnection, contacts: &[i64]) -> Result<()> {
+    let ids = rows::json_numbers(contacts);
     for sql in [
+        // The contacts of an upload count in their list once it has completed.
+        "UPDATE import SET erased = erased + (SELECT count(*) FROM contact c
+              WHERE c.import_id = import.id AND c.id IN (SELECT value FROM json_each(?1)))
+          WHERE state IN ('running', 'applying')",
         "UPDATE list SET contacts = contacts - (SELECT count(*) FROM contact c
-              WHERE c.list_id = list.id AND c.id IN (SELECT value FROM json_each(?1)))
+              WHERE c.list_id = list.id AND c.id IN (SELECT value FROM json_each(?1))
+                AND coalesce(c.import_id, 0) NOT IN
+                    (SELECT id FROM import WHERE state IN ('running', 'applying', 'rolling_back')))
           WHERE id IN (SELECT list_id FROM contact WHERE id IN (SELECT value FROM json_each(?1)))",
         "DELETE FROM contact_change WHERE contact_id IN (SELECT value FROM json_each(?1))",
         "DELETE FROM contact WHERE id IN (SELECT value FROM json_each(?1))",
     ] {
         sqlx::query(sql).bind(&ids).execute(&mut *conn).await?;
     }
-    Ok(Erased { in_flight: in_flight_now })
+    Ok(())
 }

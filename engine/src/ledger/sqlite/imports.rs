@@ -214,7 +214,7 @@ async fn apply_step(conn: &mut SqliteConnection, import: ImportId, now_ms: i64) 
         return Ok(true);
     }
     sqlx::query(
-        "UPDATE list SET contacts = contacts + (SELECT totals ->> 'added' FROM import WHERE id = ?1)
+        "UPDATE list SET contacts = contacts + (SELECT (totals ->> 'added') - erased FROM import WHERE id = ?1)
           WHERE id = (SELECT list_id FROM import WHERE id = ?1 AND state = 'applying')",
     )
     .bind(import.0)

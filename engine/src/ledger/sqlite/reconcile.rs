@@ -459,7 +459,7 @@ async fn settle(
     }
     moves.write(campaign, conn).await?;
     let seqs: Vec<i64> = verdicts.iter().map(|(seq, _)| *seq).collect();
-    claims::forget_messages(conn, campaign, &seqs).await?;
+    claims::record::forget_messages(conn, campaign, &seqs).await?;
     Ok(ready)
 }
 

@@ -1,0 +1,352 @@
+//! The worker's part: claim a batch, record a batch.
+//!
+//! These statements run for every batch of every campaign, so each drives from the batch into the primary key: the
+//! numbers come as JSON (or as one range where they are contiguous) and are joined with both key columns.
+
+mod mark;
+pub(super) mod record;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    ids::{AttemptId, CampaignId, ContactId, TenantId},
+    states::{Channel, DeliveryState, Lane, Purpose, StopReason},
+};
+use dispatch_workers::{
+    delivery::{AskAgain, Claim, Claimed, ClaimedDelivery, Claims, LedgerUnavailable, Plan, Record, SealedContact},
+    message::Token,
+    providers::Class,
+};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use mark::mark;
+use record::record_batch;
+
+use super::{SqliteLedger, rows, tally::Moves};
+use crate::ledger::{LedgerError, Result};
+
+impl From<LedgerError> for LedgerUnavailable {
+    fn from(error: LedgerError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a claim needs to know of its campaign, apart from the plan's borrowed parts.
+#[derive(Debug, Clone, Copy)]
+struct Claimer {
+    campaign: CampaignId,
+    tenant: TenantId,
+    channel: Channel,
+    purpose: Purpose,
+    lane: Lane,
+    token: Token,
+    now_ms: i64,
+    /// Class A: for how long the provider remembers a key, milliseconds.
+    key_safe_ms: Option<i64>,
+    /// Whether each delivery travels in a request of its own, with a key of its own.
+    singles: bool,
+}
+
+impl Claimer {
+    fn new(claim: &Claim<'_>) -> Self {
+        let plan = claim.plan;
+        let contract = plan.account.contract();
+        let key_safe_ms = match contract.class {
+            Class::KeyWithTtl { safe_for } => Some(i64::try_from(safe_for.as_millis()).unwrap_or(i64::MAX / 4)),
+            Class::ClientId | Class::EchoOnly | Class::Nothing => None,
+        };
+        Self {
+            key_safe_ms,
+            singles: contract.recipients_per_request == 1,
+            campaign: plan.campaign,
+            tenant: plan.tenant,
+            channel: plan.channel,
+            purpose: plan.purpose,
+            lane: plan.lane,
+            token: claim.token,
+            now_ms: 0,
+        }
+    }
+
+    /// At the moment of the transaction: a claim that waited for the writer is as old as its commit.
+    const fn at(self, now_ms: i64) -> Self {
+        Self { now_ms, ..self }
+    }
+
+    fn nothing(&self) -> Claimed {
+        Claimed { attempt: None, token: self.token, root: self.token, deliveries: Vec::new(), again: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Claims for SqliteLedger {
+    async fn claim(&self, claim: &Claim<'_>) -> std::result::Result<Claimed, LedgerUnavailable> {
+        let (claimer, seqs) = (Claimer::new(claim), claim.seqs.to_vec());
+        let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
+        Ok(self
+            .writer
+            .run("claim", move |conn| {
+                Box::pin(async move { claim_batch(conn, claimer.at(clock.now_ms()), attempt, &seqs).await })
+            })
+            .await?)
+    }
+
+    async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
+        let claimer = Claimer::new(claim);
+        let attempt = AttemptId::from_random(self.draw());
+        Ok(self.writer.run("claim_again", move |conn| Box::pin(claim_root(conn, claimer, attempt, root))).await?)
+    }
+
+    async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
+        let (campaign, lane) = (record.plan.campaign, record.plan.lane);
+        let (attempt, outcomes, now_ms) = (record.attempt, record.outcomes.clone(), record.now_ms);
+        Ok(self
+            .writer
+            .run("record", move |conn| {
+                Box::pin(async move { record_batch(conn, campaign, lane, attempt, &outcomes, now_ms).await })
+            })
+            .await?)
+    }
+
+    async fn defer(&self, plan: &Plan, waits: &[(i64, i64)]) -> std::result::Result<(), LedgerUnavailable> {
+        let (campaign, waits, now_ms) = (plan.campaign, waits.to_vec(), self.now_ms());
+        Ok(self.writer.run("defer", move |conn| Box::pin(defer(conn, campaign, waits, now_ms))).await?)
+    }
+
+    async fn destinations(
+        &self,
+        plan: &Plan,
+        seqs: &[i64],
+    ) -> std::result::Result<Vec<Option<i64>>, LedgerUnavailable> {
+        let found = destinations(&self.readers, plan.campaign, plan.channel, seqs).await?;
+        Ok(found)
+    }
+}
+
+const fn address_columns(channel: Channel) -> (&'static str, &'static str, &'static str) {
+    match channel {
+        Channel::Email => ("email", "email_hash", "email_destination"),
+        Channel::Sms => ("phone", "phone_hash", "phone_destination"),
+    }
+}
+
+/// The reasons of closed gates that stop a campaign of this purpose, as an SQL list of our own words.
+fn stopping_reasons(purpose: Purpose) -> String {
+    let words: Vec<String> = StopReason::ALL
+        .iter()
+        .filter(|reason| reason.stops(purpose))
+        .map(|reason| format!("'{}'", reason.as_str()))
+        .collect();
+    words.join(",")
+}
+
+/// What reads a candidate, its person and the first gate that stops it. `from` says which candidates, `?1` is the
+/// campaign, `?2` the tenant. The `+` keeps the list of reasons out of the index: one look at the gates a person has,
+/// not one for each reason there is.
+fn candidates_sql(claimer: &Claimer, from: &str) -> String {
+    let (address, hash, _) = address_columns(claimer.channel);
+    let reasons = stopping_reasons(claimer.purpose);
+    let (message, join) = match claimer.lane {
+        Lane::Bulk => ("NULL", ""),
+        Lane::Transactional => ("m.sealed", "LEFT JOIN message m ON m.campaign_id = d.campaign_id AND m.seq = d.seq"),
+    };
+    format!(
+        "SELECT d.seq, d.key_epoch, d.attempts, d.alone, d.doubted, d.root_id, d.first_sent_at_ms, c.id AS contact_id, c.key,
+                c.{address} AS address, c.fields, {message} AS message,
+                (SELECT g.reason FROM gate g
+                  WHERE g.tenant_id = ?2 AND g.address_hash = c.{hash} AND +g.reason IN ({reasons}) LIMIT 1) AS gate
+           FROM {from} LEFT JOIN contact c ON c.id = d.contact_id {join}"
+    )
+}
+
+/// T5: checks and marks a batch, and stops what may not be sent.
+async fn claim_batch(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    attempt: AttemptId,
+    seqs: &[i64],
+) -> Result<Claimed> {
+    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+        return Ok(claimer.nothing());
+    }
+    let sql = candidates_sql(
+        &claimer,
+        "json_each(?3) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.state = 'ready'",
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(claimer.campaign.0)
+        .bind(claimer.tenant.0)
+        .bind(rows::json_ranges(seqs))
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut again: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let mut sifted = Sifted::default();
+    for row in &found {
+        match sifted.root_to_ask(row, &claimer)? {
+            Some(root) => again.entry(root).or_default().push(row.try_get("seq")?),
+            None => sifted.take(row, &claimer)?,
+        }
+    }
+    let claimed = mark(conn, claimer, attempt, None, sifted).await?;
+    let again = again.into_iter().map(|(root, seqs)| AskAgain { root: AttemptId(root), seqs }).collect();
+    Ok(Claimed { again, ..claimed })
+}
+
+/// T5 for the members of an unknown request that are to be asked again with the key of its first attempt.
+///
+/// All of them or none: a provider that takes some of them under the key answers "duplicate" for the others, and they
+/// would pass for accepted.
+async fn claim_root(
+    conn: &mut SqliteConnection,
+    claimer: Claimer,
+    attempt: AttemptId,
+    root: AttemptId,
+) -> Result<Claimed> {
+    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+        return Ok(claimer.nothing());
+    }
+    let Some(first) =
+        sqlx::query("SELECT token, ranges FROM attempt WHERE id = ?").bind(root.0).fetch_optional(&mut *conn).await?
+    else {
+        return Ok(claimer.nothing());
+    };
+    let ranges: String = first.try_get("ranges")?;
+    let not_ready = sqlx::query(
+        "SELECT 1 FROM json_each(?2) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
+          WHERE d.root_id = ?3 AND d.doubted = 1 AND d.state IN ('claimed', 'unknown', 'retry_wait') LIMIT 1",
+    )
+    .bind(claimer.campaign.0)
+    .bind(&ranges)
+    .bind(root.0)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if not_ready.is_some() {
+        return Ok(claimer.nothing());
+    }
+    let sql = candidates_sql(
+        &claimer,
+        "json_each(?3) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1 AND d.root_id = ?4
+            AND d.doubted = 1 AND NOT d.alone AND d.state = 'ready'",
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(claimer.campaign.0)
+        .bind(claimer.tenant.0)
+        .bind(ranges)
+        .bind(root.0)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut sifted = Sifted::default();
+    for row in &found {
+        sifted.take(row, &claimer)?;
+    }
+    let token: [u8; 16] =
+        first.try_get::<&[u8], _>("token")?.try_into().map_err(|_| LedgerError::Corrupt("an attempt's token"))?;
+    let claimed = mark(conn, claimer, attempt, Some(root), sifted).await?;
+    Ok(Claimed { root: Token(token), ..claimed })
+}
+
+async fn is_claimable(conn: &mut SqliteConnection, campaign: CampaignId, now_ms: i64) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT 1 FROM campaign WHERE id = ? AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
+    )
+    .bind(campaign.0)
+    .bind(now_ms)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// A batch's candidates: those to claim, and those that may not be sent.
+#[derive(Default)]
+struct Sifted {
+    claimed: Vec<ClaimedDelivery>,
+    /// `(seq, reason, whether an earlier attempt may have been accepted)`.
+    closed: Vec<(i64, StopReason, bool)>,
+    /// May have been accepted under a key that the provider has forgotten by now: not to be repeated.
+    too_late: Vec<i64>,
+}
+
+impl Sifted {
+    /// The request a delivery must be repeated with, when its provider remembers the key of a whole request.
+    fn root_to_ask(&self, row: &SqliteRow, claimer: &Claimer) -> Result<Option<i64>> {
+        let is_whole = row.try_get::<i64, _>("doubted")? != 0 && row.try_get::<i64, _>("alone")? == 0;
+        Ok(if claimer.key_safe_ms.is_some() && is_whole { row.try_get("root_id")? } else { None })
+    }
+
+    fn take(&mut self, row: &SqliteRow, claimer: &Claimer) -> Result<()> {
+        let seq = row.try_get("seq")?;
+        let doubted = row.try_get::<i64, _>("doubted")? != 0;
+        if let (true, Some(safe_ms)) = (doubted, claimer.key_safe_ms) {
+            let first: Option<i64> = row.try_get("first_sent_at_ms")?;
+            if first.is_some_and(|first| first.saturating_add(safe_ms) <= claimer.now_ms) {
+                self.too_late.push(seq);
+                return Ok(());
+            }
+        }
+        let contact = row.try_get::<Option<i64>, _>("contact_id")?;
+        let address = row.try_get::<Option<Vec<u8>>, _>("address")?;
+        let (Some(contact), Some(address)) = (contact, address) else {
+            self.closed.push((seq, StopReason::Erased, doubted));
+            return Ok(());
+        };
+        if row.try_get::<Option<&str>, _>("gate")?.is_some() {
+            self.closed.push((seq, rows::word(row, "gate")?, doubted));
+            return Ok(());
+        }
+        let attempts: i64 = row.try_get("attempts")?;
+        let key_epoch: i64 = row.try_get("key_epoch")?;
+        self.claimed.push(ClaimedDelivery {
+            seq,
+            key_epoch: u8::try_from(key_epoch).unwrap_or(u8::MAX),
+            attempt_no: u8::try_from(attempts.saturating_add(1)).unwrap_or(u8::MAX),
+            alone: row.try_get::<i64, _>("alone")? != 0,
+            contact: Some(SealedContact {
+                id: ContactId(contact),
+                key: row.try_get("key")?,
+                address,
+                fields: row.try_get("fields")?,
+                message: row.try_get("message")?,
+            }),
+        });
+        Ok(())
+    }
+}
+
+async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i64, i64)>, now_ms: i64) -> Result<()> {
+    let mut moves = Moves::default();
+    let done = sqlx::query(
+        "UPDATE delivery SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = j.value ->> 2,
+                updated_at_ms = ?2
+           FROM json_each(?1) j
+          WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1 AND delivery.state = 'ready'",
+    )
+    .bind(rows::to_json(&waits.iter().map(|(seq, at_ms)| (campaign.0, seq, at_ms)).collect::<Vec<_>>())?)
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    moves.left(DeliveryState::Ready, "", done);
+    moves.entered(DeliveryState::RetryWait, "", done);
+    moves.write(campaign, conn).await
+}
+
+async fn destinations(
+    readers: &sqlx::SqlitePool,
+    campaign: CampaignId,
+    channel: Channel,
+    seqs: &[i64],
+) -> Result<Vec<Option<i64>>> {
+    let (_, _, destination) = address_columns(channel);
+    let sql = format!(
+        "SELECT c.{destination} FROM json_each(?2) j
+           LEFT JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
+           LEFT JOIN contact c ON c.id = d.contact_id ORDER BY j.key"
+    );
+    let rows =
+        sqlx::query(AssertSqlSafe(sql)).bind(campaign.0).bind(rows::json_numbers(seqs)).fetch_all(readers).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
