@@ -193,7 +193,7 @@ impl Message {
     }
 }
 
-/// The id under which a provider knows one delivery (PROTOCOL: `send_key`). 128 bits that look random to an outsider,
+/// The id under which a provider knows one delivery. 128 bits that look random to an outsider,
 /// shown as a UUID. Stable over the attempts of a delivery until a definite refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SendKey(pub [u8; 16]);

@@ -17,6 +17,7 @@ use dispatch_schemas::{
         imports::Mapping,
         limits::Windows,
         lists::{Import, NewList, NewSource},
+        time::Moment,
     },
     ids::{CampaignId, ListId, TenantId},
     states::{CampaignState, Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
@@ -371,8 +372,8 @@ async fn watch(
             let (mut first, mut last) = (i64::MAX, i64::MIN);
             for campaign in campaigns {
                 let campaign = ledger.campaign(tenant, *campaign).await?;
-                first = first.min(campaign.launched_at.map_or(i64::MAX, |at| at.as_ms()));
-                last = last.max(campaign.ended_at.map_or(i64::MIN, |at| at.as_ms()));
+                first = first.min(campaign.launched_at.map_or(i64::MAX, Moment::as_ms));
+                last = last.max(campaign.ended_at.map_or(i64::MIN, Moment::as_ms));
             }
             return Ok((all, last.saturating_sub(first) as f64 / 1_000.0));
         }

@@ -14,8 +14,8 @@ use dispatch_schemas::{
         messages::MessageStatus,
         templates::{NewTemplate, StoredTemplate, TemplateSource},
     },
-    ids::{CampaignId, ContactId, ImportId, KeyId, ListId, SourceId, TemplateId, TenantId},
-    states::{Channel, Purpose, StopReason},
+    ids::{CampaignId, ContactId, ImportId, KeyId, ListId, TemplateId, TenantId},
+    states::{Channel, StopReason},
 };
 use dispatch_workers::{
     delivery::Claims,
@@ -24,7 +24,10 @@ use dispatch_workers::{
 
 use super::{
     Result, Schedule,
-    records::{EvidenceRow, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey},
+    records::{
+        EvidenceRow, MessageTerms, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
+        StoredKey,
+    },
 };
 
 /// Tenants, their keys and their limits.
@@ -189,10 +192,8 @@ pub trait Messages: Send + Sync + 'static {
     async fn create_message(
         &self,
         tenant: TenantId,
-        source: SourceId,
         template: &StoredTemplate,
-        purpose: Purpose,
-        account: &str,
+        terms: &MessageTerms,
         message: SealedMessage,
         once: Option<&Once>,
     ) -> Result<Replayable<(CampaignId, i64)>>;

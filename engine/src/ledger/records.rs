@@ -2,7 +2,7 @@
 
 use dispatch_schemas::{
     api::{keys::ApiKey, limits::Windows, lists::ImportTotals, templates::TemplateSource},
-    ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, TenantId},
+    ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, SourceId, TenantId},
     states::{Channel, DeliveryState, ImportState, Lane, Purpose, UnknownPolicy},
 };
 use dispatch_workers::{delivery::SealedContact, message::Token, sealing::AddressHash};
@@ -105,6 +105,17 @@ pub struct SealedMessage {
     pub contact: ContactRow,
     /// The variables of the message as JSON, to be sealed with the key of the contact it is stored under.
     pub variables: Vec<u8>,
+}
+
+/// On what terms a single message is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageTerms {
+    /// Where the person's address comes from.
+    pub source: SourceId,
+    /// What the message is for.
+    pub purpose: Purpose,
+    /// Which account sends it.
+    pub account: String,
 }
 
 /// Which recipients of a campaign to list.

@@ -18,7 +18,7 @@ use std::{
 use dispatch_schemas::{
     api::campaigns::StallReason,
     ids::CampaignId,
-    states::{CampaignState, Lane},
+    states::{CampaignState, Channel, DeliveryState, Lane},
 };
 use dispatch_workers::{
     clock::Clock,
@@ -289,20 +289,17 @@ impl Scheduler {
             metrics::gauge!("dispatch_queue_jobs", "channel" => channel.as_str(), "lane" => lane.as_str())
                 .set(jobs as f64);
         }
-        let mut by_state: HashMap<(&'static str, &'static str), u64> = HashMap::new();
-        for campaign in campaigns {
-            let channel = campaign.channel.as_str();
+        for channel in Channel::ALL {
+            let of_channel = || campaigns.iter().filter(|c| c.channel == *channel);
             for (state, count) in [
-                ("ready", campaign.ready),
-                ("claimed", campaign.claimed),
-                ("unknown", campaign.unknown),
-                ("retry_wait", campaign.waiting),
+                (DeliveryState::Ready, of_channel().map(|c| c.ready).sum::<u64>()),
+                (DeliveryState::Claimed, of_channel().map(|c| c.claimed).sum()),
+                (DeliveryState::Unknown, of_channel().map(|c| c.unknown).sum()),
+                (DeliveryState::RetryWait, of_channel().map(|c| c.waiting).sum()),
             ] {
-                *by_state.entry((state, channel)).or_default() += count;
+                metrics::gauge!("dispatch_deliveries", "state" => state.as_str(), "channel" => channel.as_str())
+                    .set(count as f64);
             }
-        }
-        for ((state, channel), count) in by_state {
-            metrics::gauge!("dispatch_deliveries", "state" => state, "channel" => channel).set(count as f64);
         }
         for state in [CampaignState::Scheduled, CampaignState::Running, CampaignState::Paused] {
             let count = campaigns.iter().filter(|c| c.state == state && c.lane == Lane::Bulk).count();

@@ -101,11 +101,9 @@ impl Default for LedgerSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// Fewest jobs of a campaign in the queue while it has that many to send.
-    pub window_min: usize,
     /// Most jobs of a campaign in the queue.
     pub window_max: usize,
-    /// Between the two: as many jobs as the campaign sends in this many seconds.
+    /// Of a campaign with limits: as many jobs as it sends in this many seconds, at most `window_max`.
     pub window_seconds: u64,
     /// Most jobs in the queue, over all campaigns of a channel and lane.
     pub capacity: usize,
@@ -113,7 +111,7 @@ pub struct QueueSettings {
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { window_min: 1_000, window_max: 50_000, window_seconds: 2, capacity: 200_000 }
+        Self { window_max: 50_000, window_seconds: 2, capacity: 200_000 }
     }
 }
 

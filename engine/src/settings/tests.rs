@@ -90,7 +90,7 @@ fn an_unknown_setting_is_named_with_its_line_and_the_nearest_known_one() {
 #[test]
 fn a_setting_in_the_wrong_table_is_sent_to_the_right_one() {
     assert_problem("[queue]\nattempts_max = 3\n", "queue.attempts_max", 2, "did you mean `workers.attempts_max`?");
-    assert_problem("[queue]\nsomething_else = 3\n", "queue.something_else", 2, "there are: window_min, window_max");
+    assert_problem("[queue]\nsomething_else = 3\n", "queue.something_else", 2, "there are: window_max, window_seconds");
 }
 
 #[test]
@@ -109,7 +109,6 @@ fn a_value_of_the_wrong_kind_says_what_is_wanted_and_never_the_value() {
 #[test]
 fn a_value_out_of_range_names_the_range() {
     assert_problem("[queue]\nwindow_max = 60000\n", "queue.window_max", 2, "wanted: 1 to 50000");
-    assert_problem("[queue]\nwindow_min = 3000\nwindow_max = 2000\n", "queue.window_min", 2, "`queue.window_max`");
     assert_problem("[queue]\ncapacity = 40000\n", "queue.capacity", 2, "at least `queue.window_max`");
     assert_problem("[workers]\nattempts_max = 0\n", "workers.attempts_max", 2, "wanted: 1 to 100");
     assert_problem("[timing]\nretry_first_ms = 900001\n", "timing.retry_first_ms", 2, "`timing.retry_max_ms`");

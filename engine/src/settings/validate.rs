@@ -76,13 +76,9 @@ impl Found<'_> {
 
 fn queue(settings: &Settings, found: &mut Found<'_>) {
     let queue = &settings.queue;
-    found.range(&["queue", "window_min"], queue.window_min, 1..=WINDOW_MAX);
     found.range(&["queue", "window_max"], queue.window_max, 1..=WINDOW_MAX);
     found.range(&["queue", "window_seconds"], queue.window_seconds, 1..=60);
     found.range(&["queue", "capacity"], queue.capacity, 1..=CAPACITY_MAX);
-    if queue.window_min > queue.window_max {
-        found.add(&["queue", "window_min"], "must not pass `queue.window_max`");
-    }
     if queue.window_max > queue.capacity {
         found.add(&["queue", "capacity"], "must be at least `queue.window_max`, or a campaign could fill it alone");
     }

@@ -1,6 +1,6 @@
 //! Every metric there is.
 
-use dispatch_schemas::states::{CampaignState, Channel, DeliveryState, Lane, StopReason};
+use dispatch_schemas::states::{Channel, Lane, StopReason};
 use dispatch_workers::providers::REGISTRY;
 
 /// One metric.
@@ -182,8 +182,8 @@ macro_rules! metrics {
 metrics! {
     Progress {
         "dispatch_deliveries" Kind::Gauge, Deliveries,
-            [label("state", || DeliveryState::ALL.iter().map(|state| state.as_str()).collect()), CHANNEL],
-            "Deliveries of campaigns that are not over, by the state they are in. Their sum is the audience.";
+            [label("state", || vec!["ready", "claimed", "unknown", "retry_wait"]), CHANNEL],
+            "Deliveries that are not final, by the state they are in.";
         "dispatch_queue_jobs" Kind::Gauge, Count, [CHANNEL, LANE],
             "Jobs handed to the workers and not finished. Near zero while deliveries are `ready`: the workers are faster \
              than the hand-over.";
@@ -191,8 +191,8 @@ metrics! {
             "How long the running campaign that has waited longest has finished no delivery, though some are due. Grows \
              while something is stuck.";
         "dispatch_campaigns" Kind::Gauge, Count,
-            [label("state", || CampaignState::ALL.iter().map(|state| state.as_str()).collect())],
-            "Campaigns by state.";
+            [label("state", || vec!["scheduled", "running", "paused"])],
+            "Campaigns that are not over, by state.";
         "dispatch_stalled_campaigns" Kind::Gauge, Count,
             [label("reason", || vec!["limit", "provider_paused", "provider_refused", "waiting_for_retry", "outcome_unknown",
                                "no_worker"])],

@@ -98,7 +98,7 @@ fn unseal(contact: &SealedContact, plan: &Plan) -> Result<(String, Data), SealEr
 fn render_code(error: &RenderError) -> Code {
     match error {
         RenderError::Missing { .. } => Code::known("template_variable_missing"),
-        RenderError::Failed(_) | RenderError::TooLong | RenderError::TooMuchWork | RenderError::UnsafeValue { .. } => {
+        RenderError::Failed(_) | RenderError::TooLong | RenderError::TooMuchWork | RenderError::UnsafeValue => {
             Code::known("template_not_rendered")
         }
     }

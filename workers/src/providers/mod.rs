@@ -27,7 +27,7 @@ pub mod verdict;
 
 pub use verdict::{Answer, Code, Signal, Verdict};
 
-/// What a provider can do about a request whose outcome we do not know. PROTOCOL.md names the classes A to D.
+/// What a provider can do about a request whose outcome we do not know. The classes are named A to D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// A: it remembers a key of ours for a while and refuses a repeat. Asking again with the same key inside
@@ -151,7 +151,7 @@ pub struct AccountSettings {
     /// Time to connect, seconds.
     #[serde(default = "default_connect_timeout_s")]
     pub connect_timeout_s: u64,
-    /// Time from the first byte out to the last byte in, seconds (PROTOCOL: H).
+    /// Time from the first byte out to the last byte in, seconds.
     #[serde(default = "default_answer_timeout_s")]
     pub answer_timeout_s: u64,
     /// PEM file with a certificate authority to trust beside the system's, for a relay or proxy of one's own.

@@ -71,7 +71,7 @@ impl SendKeys {
         let hash = digest::digest(&digest::SHA256, &root.0);
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash.as_ref()[..16]);
-        bytes[6] = (bytes[6] & 0x0f) | 0x50;
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         SendKey(bytes)
     }

@@ -25,7 +25,7 @@ use crate::{
         problem::{Answer, Kind, Problem},
         request::{IdempotencyKey, Json},
     },
-    ledger::{ContactRow, Replayable, SealedMessage},
+    ledger::{ContactRow, MessageTerms, Replayable, SealedMessage},
 };
 
 /// Send a message to one person
@@ -57,9 +57,9 @@ pub async fn create(
 
     let keys = ledger.tenant_keys(caller.tenant).await?;
     let sealed = seal(&context, &keys, &address, &new).await?;
-    let purpose = new.purpose.unwrap_or(Purpose::Service);
+    let terms = MessageTerms { source: new.source, purpose: new.purpose.unwrap_or(Purpose::Service), account };
     let made = ledger
-        .create_message(caller.tenant, new.source, &stored, purpose, &account, sealed, once.as_ref())
+        .create_message(caller.tenant, &stored, &terms, sealed, once.as_ref())
         .await
         .map_err(named_at("/source"))?;
     let (campaign, seq) = made.value;

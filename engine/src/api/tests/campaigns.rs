@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use axum::{body::Body, http::Method};
 use serde_json::{Value, json};
 

@@ -120,10 +120,11 @@ impl Imports for SqliteLedger {
             .await?;
         for row in &rows {
             let id = ImportId(row.try_get("id")?);
+            let why = "the engine stopped before the upload had ended; upload it again";
             match rows::word(row, "state")? {
                 ImportState::Applying => self.apply_import(id).await?,
-                _ => {
-                    self.roll_back_import(id, "the engine stopped before the upload had ended; upload it again").await?
+                ImportState::Running | ImportState::RollingBack | ImportState::Completed | ImportState::Failed => {
+                    self.roll_back_import(id, why).await?;
                 }
             }
         }

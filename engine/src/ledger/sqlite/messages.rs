@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use dispatch_schemas::{
     api::{messages::MessageStatus, templates::StoredTemplate, time::Moment},
-    ids::{CampaignId, ContactId, ListId, SourceId, TenantId},
-    states::{Channel, DeliveryState, Purpose},
+    ids::{CampaignId, ContactId, ListId, TenantId},
+    states::{Channel, DeliveryState},
 };
 use dispatch_workers::{
     clock::Entropy,
@@ -13,15 +13,13 @@ use dispatch_workers::{
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{SqliteLedger, campaigns::channel_of, lists::check_source, rows, tally::Moves};
-use crate::ledger::{LedgerError, Messages, Once, Replayable, Result, SealedMessage};
+use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage};
 
 /// The stream a single message joins: made with its first one.
 struct Stream<'a> {
     tenant: TenantId,
-    source: SourceId,
     template: &'a StoredTemplate,
-    purpose: Purpose,
-    account: String,
+    terms: MessageTerms,
     /// Used if the stream or the list is new.
     ids: (CampaignId, ListId),
 }
@@ -31,16 +29,14 @@ impl Messages for SqliteLedger {
     async fn create_message(
         &self,
         tenant: TenantId,
-        source: SourceId,
         template: &StoredTemplate,
-        purpose: Purpose,
-        account: &str,
+        terms: &MessageTerms,
         message: SealedMessage,
         once: Option<&Once>,
     ) -> Result<Replayable<(CampaignId, i64)>> {
         let keys = super::Tenants::tenant_keys(self, tenant).await?;
         let ids = (CampaignId::from_random(self.draw()), ListId::from_random(self.draw()));
-        let (template, account, once) = (template.clone(), account.to_owned(), once.cloned());
+        let (template, terms, once) = (template.clone(), terms.clone(), once.cloned());
         let (entropy, now_ms) = (self.entropy.clone(), self.now_ms());
         self.writer
             .run("create_message", move |conn| {
@@ -48,7 +44,7 @@ impl Messages for SqliteLedger {
                     if let Some(earlier) = rows::replay(conn, tenant, once.as_ref(), now_ms).await? {
                         return Ok(earlier);
                     }
-                    let stream = Stream { tenant, source, template: &template, purpose, account, ids };
+                    let stream = Stream { tenant, template: &template, terms, ids };
                     let stored = store(conn, &stream, message, &keys, entropy.as_ref(), now_ms).await?;
                     rows::remember(conn, tenant, once.as_ref(), now_ms, stored).await
                 })
@@ -91,7 +87,7 @@ async fn store(
     entropy: &dyn Entropy,
     now_ms: i64,
 ) -> Result<(CampaignId, i64)> {
-    check_source(conn, stream.tenant, stream.source).await?;
+    check_source(conn, stream.tenant, stream.terms.source).await?;
     let list = list(conn, stream, now_ms).await?;
     let campaign = campaign(conn, stream, now_ms).await?;
     let (contact, key) = contact(conn, stream.tenant, list, &message).await?;
@@ -128,14 +124,14 @@ async fn store(
 
 async fn list(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64) -> Result<ListId> {
     // One per source, so that every person's source is known.
-    let name = stream.source.to_string();
+    let name = stream.terms.source.to_string();
     sqlx::query(
         "INSERT INTO list (id, tenant_id, source_id, kind, name, created_at_ms) VALUES (?, ?, ?, 'messages', ?, ?)
          ON CONFLICT DO NOTHING",
     )
     .bind(stream.ids.1.0)
     .bind(stream.tenant.0)
-    .bind(stream.source.0)
+    .bind(stream.terms.source.0)
     .bind(&name)
     .bind(now_ms)
     .execute(&mut *conn)
@@ -149,7 +145,7 @@ async fn list(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64) -> 
 }
 
 async fn campaign(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64) -> Result<CampaignId> {
-    let key = format!("{}/{}/{}/{}", stream.tenant, stream.template.id, stream.purpose, stream.account);
+    let key = format!("{}/{}/{}/{}", stream.tenant, stream.template.id, stream.terms.purpose, stream.terms.account);
     sqlx::query(
         "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, content,
                                stream_key, created_at_ms, launched_at_ms, expanded)
@@ -160,8 +156,8 @@ async fn campaign(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64)
     .bind(stream.tenant.0)
     .bind(&stream.template.template.name)
     .bind(channel_of(&stream.template.template.source).as_str())
-    .bind(stream.purpose.as_str())
-    .bind(&stream.account)
+    .bind(stream.terms.purpose.as_str())
+    .bind(&stream.terms.account)
     .bind(rows::to_json(&stream.template.template.source)?)
     .bind(&key)
     .bind(now_ms)

@@ -3,7 +3,7 @@
 use dispatch_schemas::{
     api::{campaigns::RecipientStatus, time::Moment},
     ids::{CampaignId, ContactId},
-    states::Channel,
+    states::{Channel, DeliveryState},
 };
 use dispatch_workers::{
     delivery::SealedContact,
@@ -36,7 +36,7 @@ pub(super) async fn list(
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(campaign.0)
         .bind(filter.after.unwrap_or(-1))
-        .bind(filter.state.map(|state| state.as_str()))
+        .bind(filter.state.map(DeliveryState::as_str))
         .bind(filter.limit)
         .fetch_all(readers)
         .await?;

@@ -128,14 +128,15 @@ async fn write_together(
             sqlx::query("SAVEPOINT step").execute(&mut *conn).await?;
         }
         let keep = step.run(conn).await;
-        match (keep, alone) {
-            (true, true) => {}
-            (false, true) => return sqlx::query("ROLLBACK").execute(&mut *conn).await.map(drop),
-            (true, false) => drop(sqlx::query("RELEASE step").execute(&mut *conn).await?),
-            (false, false) => {
-                sqlx::query("ROLLBACK TO step").execute(&mut *conn).await?;
-                sqlx::query("RELEASE step").execute(&mut *conn).await?;
-            }
+        if alone && !keep {
+            sqlx::query("ROLLBACK").execute(&mut *conn).await?;
+            return Ok(());
+        }
+        if !keep {
+            sqlx::query("ROLLBACK TO step").execute(&mut *conn).await?;
+        }
+        if !alone {
+            sqlx::query("RELEASE step").execute(&mut *conn).await?;
         }
         metrics::histogram!("dispatch_ledger_seconds", "operation" => step.name())
             .record(clock.monotonic().saturating_sub(started).as_secs_f64());
