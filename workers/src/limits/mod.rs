@@ -7,6 +7,8 @@
 //!
 //! Permits are taken before a claim: whoever waits here holds nothing.
 
+mod pace;
+mod permits;
 mod window;
 
 use std::{
@@ -20,10 +22,8 @@ use dispatch_schemas::{
     api::limits::Windows,
     ids::{CampaignId, TenantId},
 };
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use pace::{Pace, paced};
+pub use permits::Permits;
 use tokio::sync::Notify;
 use window::SlidingWindow;
 
@@ -67,12 +67,6 @@ pub enum Pause {
 struct Limit {
     windows: Vec<SlidingWindow>,
     pace: Option<Pace>,
-}
-
-/// Spreads the permits of a second.
-struct Pace {
-    limiter: DefaultDirectRateLimiter,
-    burst: NonZeroU32,
 }
 
 /// Past permits of a scope, for windows that outlive a process: `(age, permits)`.
@@ -126,10 +120,7 @@ impl Limits {
                     None => SlidingWindow::restored(period, u64::from(most), now, past),
                 })
                 .collect();
-            let pace = windows.per_second.and_then(NonZeroU32::new).map(|most| {
-                let burst = NonZeroU32::new(most.get() / PACE_STEPS_PER_SECOND).unwrap_or(NonZeroU32::MIN);
-                Pace { limiter: RateLimiter::direct(Quota::per_second(most).allow_burst(burst)), burst }
-            });
+            let pace = windows.per_second.and_then(NonZeroU32::new).map(Pace::new);
             limits.insert(scope.clone(), Limit { windows: windows_now, pace });
         }
         drop(limits);
@@ -284,65 +275,6 @@ impl Limits {
         Ok(Permits { scopes: scopes.to_vec(), count: granted, taken_at: now })
     }
 }
-
-/// What governor lets through of `granted` now. The slowest is asked first: a pace that agrees while a slower one
-/// refuses has given for nothing.
-fn paced(
-    limits: &HashMap<Scope, Limit>,
-    scopes: &[Scope],
-    least: u64,
-    granted: u64,
-) -> Result<u64, (Duration, &'static str)> {
-    let mut paces: Vec<(&Scope, &Pace)> =
-        scopes.iter().filter_map(|scope| Some((scope, limits.get(scope)?.pace.as_ref()?))).collect();
-    paces.sort_by_key(|(_, pace)| pace.burst);
-    // A request that can't be cut passes a pace in one piece if the pace's second holds it.
-    let smallest = paces.first().map_or(granted, |(_, pace)| u64::from(pace.burst.get()).max(least));
-    let granted = granted.min(smallest);
-    for (scope, pace) in paces {
-        let mut left = u32::try_from(granted).unwrap_or(u32::MAX);
-        while let Some(cells) = NonZeroU32::new(left.min(pace.burst.get())) {
-            match pace.limiter.check_n(cells) {
-                Ok(Ok(())) => left -= cells.get(),
-                Ok(Err(not_until)) if left == u32::try_from(granted).unwrap_or(u32::MAX) => {
-                    return Err((not_until.wait_time_from(DefaultClock::default().now()), scope.label()));
-                }
-                // The rest of a request that can't be cut follows at once; the windows keep the exact count.
-                Ok(Err(_)) | Err(_) => break,
-            }
-        }
-    }
-    Ok(granted)
-}
-
-/// Permits for some sends, taken from all their limits.
-#[derive(Debug, Clone)]
-pub struct Permits {
-    scopes: Vec<Scope>,
-    count: u64,
-    taken_at: Duration,
-}
-
-impl Permits {
-    const fn none() -> Self {
-        Self { scopes: Vec::new(), count: 0, taken_at: Duration::ZERO }
-    }
-
-    /// How many sends they are for.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        usize::try_from(self.count).unwrap_or(usize::MAX)
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
-/// Into how many even steps governor spreads the permits of a second.
-const PACE_STEPS_PER_SECOND: u32 = 50;
 
 #[cfg(test)]
 mod tests {
