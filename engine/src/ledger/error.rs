@@ -36,6 +36,15 @@ impl LedgerError {
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::Conflict { code, message: message.into() }
     }
+
+    /// What is wrong, without the words [`Self::Unavailable`] puts before it: for a sentence that has its own.
+    #[must_use]
+    pub fn into_reason(self) -> String {
+        match self {
+            Self::Unavailable(reason) => reason,
+            error => error.to_string(),
+        }
+    }
 }
 
 impl From<sqlx::Error> for LedgerError {
@@ -47,6 +56,10 @@ impl From<sqlx::Error> for LedgerError {
                 let code = error.code().unwrap_or_default();
                 Self::Unavailable(match code.as_ref() {
                     "13" => "the disk is full (SQLite 13); free some space, nothing is lost".to_owned(),
+                    // A write that failed, a file that could not be synced or made longer.
+                    "778" | "1034" | "4874" => format!(
+                        "the disk is full or failing (SQLite {code}); free some space or look at the disk, nothing is lost"
+                    ),
                     "5" | "6" | "261" | "517" => "it is busy or locked (SQLite 5)".to_owned(),
                     "8" | "264" | "520" | "776" | "1032" | "1544" => {
                         "it is read-only (SQLite 8); check the file's and folder's rights".to_owned()

@@ -28,6 +28,12 @@ impl Campaigns for SqliteLedger {
         once: Option<&Once>,
     ) -> Result<Replayable<Campaign>> {
         let now_ms = self.now_ms();
+        let mut lists: Vec<ListId> = Vec::with_capacity(new.lists.len());
+        for list in &new.lists {
+            if !lists.contains(list) {
+                lists.push(*list);
+            }
+        }
         let campaign = Campaign {
             id: CampaignId::from_random(self.draw()),
             name: new.name.clone(),
@@ -38,7 +44,7 @@ impl Campaigns for SqliteLedger {
             unknown_policy: new.unknown_policy.unwrap_or(UnknownPolicy::Verify),
             account: account.to_owned(),
             limits: new.limits,
-            lists: new.lists.clone(),
+            lists,
             send_at: new.send_at,
             expires_at: new.expires_at,
             created_at: Moment::from_ms(now_ms),
@@ -270,7 +276,7 @@ async fn insert(conn: &mut SqliteConnection, tenant: TenantId, campaign: &Campai
     for (position, list) in (0_i64..).zip(&campaign.lists) {
         let stored = sqlx::query(
             "INSERT INTO campaign_list (campaign_id, position, list_id)
-             SELECT ?, ?, id FROM list WHERE id = ? AND tenant_id = ? AND kind = 'contacts' ON CONFLICT DO NOTHING",
+             SELECT ?, ?, id FROM list WHERE id = ? AND tenant_id = ? AND kind = 'contacts'",
         )
         .bind(campaign.id.0)
         .bind(position)
@@ -279,8 +285,7 @@ async fn insert(conn: &mut SqliteConnection, tenant: TenantId, campaign: &Campai
         .execute(&mut *conn)
         .await?
         .rows_affected();
-        if stored == 0 && !campaign.lists.iter().take(usize::try_from(position).unwrap_or(0)).any(|known| known == list)
-        {
+        if stored == 0 {
             return Err(LedgerError::NotFound("list"));
         }
     }

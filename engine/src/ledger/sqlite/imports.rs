@@ -261,6 +261,14 @@ async fn store(
 ) -> Result<StoreCounts> {
     let mut counts = StoreCounts::default();
     let NewContacts { import, list, tenant, mut contacts } = new;
+    let running = sqlx::query("SELECT 1 FROM import WHERE id = ? AND list_id = ? AND state = 'running'")
+        .bind(import.0)
+        .bind(list.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    if running.is_none() {
+        return Err(LedgerError::conflict("import-ended", "this upload has ended; begin a new one"));
+    }
     shut_out(conn, tenant, &mut contacts, &mut counts).await?;
 
     let mut stored: HashSet<i64> = HashSet::with_capacity(contacts.len());

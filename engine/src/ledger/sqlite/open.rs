@@ -45,6 +45,7 @@ impl SqliteLedger {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
         let lock = lock(path)?;
+        refuse_foreign(path).await?;
         let options = options(path);
         let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
         prepare(&mut conn, path, &master, clock.now_ms()).await?;
@@ -114,7 +115,33 @@ fn lock(path: &Path) -> Result<std::fs::File> {
 }
 
 fn unusable(path: &Path, error: sqlx::Error) -> LedgerError {
-    LedgerError::Open(format!("the ledger {} cannot be opened: {}", path.display(), LedgerError::from(error)))
+    let reason = LedgerError::from(error).into_reason();
+    LedgerError::Open(format!("the ledger {} cannot be opened: {reason}", path.display()))
+}
+
+/// Looks at a file that is there before anything is set on it: turning on write-ahead logging changes a database.
+async fn refuse_foreign(path: &Path) -> Result<()> {
+    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(10));
+    let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
+    let found = is_foreign(&mut conn).await;
+    conn.close().await.map_err(|error| unusable(path, error))?;
+    if found.map_err(|error| unusable(path, error))? {
+        return Err(LedgerError::Open(format!(
+            "{} is a database of another program; give another path in ledger.url, nothing was changed",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+async fn is_foreign(conn: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let tables: i64 =
+        sqlx::query("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetch_one(&mut *conn).await?.get(0);
+    let application: i32 = sqlx::query("PRAGMA application_id").fetch_one(conn).await?.get(0);
+    Ok(tables > 0 && i64::from(application) != APPLICATION_ID)
 }
 
 async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, now_ms: i64) -> Result<()> {
@@ -124,12 +151,6 @@ async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, n
         .await
         .map_err(|error| unusable(path, error))?
         .get(0);
-    let application: i64 = sqlx::query("PRAGMA application_id").fetch_one(&mut *conn).await?.get::<i32, _>(0).into();
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(LedgerError::Open(format!(
-            "{name} is a database of another program; give another path in ledger.url, nothing was changed"
-        )));
-    }
     if tables == 0 {
         sqlx::query("PRAGMA application_id = 1146310732").execute(&mut *conn).await?;
     }
@@ -140,7 +161,29 @@ async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, n
         )),
         error => LedgerError::Open(format!("the ledger {name} cannot be brought up to date: {error}")),
     })?;
+    check_tables(conn, path).await?;
     check_key(conn, path, master, now_ms).await
+}
+
+/// All that the migrations make must be there: a table that somebody dropped is not made again.
+async fn check_tables(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
+    const NAMES: &str = "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%'";
+    let mut whole = SqliteConnection::connect("sqlite::memory:").await?;
+    MIGRATIONS
+        .run(&mut whole)
+        .await
+        .map_err(|error| LedgerError::Open(format!("the schema of this version cannot be made: {error}")))?;
+    let wanted = sqlx::query(NAMES).fetch_all(&mut whole).await?;
+    whole.close().await?;
+    let there = sqlx::query(NAMES).fetch_all(conn).await?;
+    let there: Vec<&str> = there.iter().map(|row| row.get(0)).collect();
+    match wanted.iter().map(|row| row.get::<&str, _>(0)).find(|name| !there.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(LedgerError::Open(format!(
+            "the ledger {} is damaged: its {name} is missing; restore the file from a backup, nothing was changed",
+            path.display()
+        ))),
+    }
 }
 
 async fn check_key(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, now_ms: i64) -> Result<()> {

@@ -472,10 +472,17 @@ async fn settle_one<'a>(
     verdict: &'a Verdict,
     now_ms: i64,
 ) -> Result<Option<(DeliveryState, &'a str)>> {
+    let stopped = match verdict {
+        Verdict::Absent => claims::stop_reason(conn, campaign, seq).await?,
+        _ => None,
+    };
     let (state, detail, how): (_, &str, _) = match verdict {
         Verdict::Accepted { evidence, .. } => (DeliveryState::Accepted, evidence, "log"),
         Verdict::Refused(code) => (DeliveryState::Failed, code, "refused"),
-        Verdict::Absent => (DeliveryState::Ready, "absent", "absent"),
+        Verdict::Absent => match stopped {
+            Some(reason) => (DeliveryState::Stopped, reason.as_str(), "absent"),
+            None => (DeliveryState::Ready, "absent", "absent"),
+        },
         Verdict::AskAgain => (DeliveryState::Ready, "ask_again", "asked_again"),
         Verdict::Resend => (DeliveryState::Ready, "resend", "resend"),
         Verdict::Later(_) => (DeliveryState::Unknown, "", "later"),
@@ -486,9 +493,14 @@ async fn settle_one<'a>(
         Verdict::Accepted { provider_id, .. } => (None, provider_id.as_deref()),
         _ => (None, None),
     };
+    // What is sent again on purpose is a request of its own, whatever its provider remembers of the first; what was
+    // refused has another key next time, for the provider may remember the old one.
     let done = sqlx::query(
         "UPDATE delivery SET state = ?4, detail = CASE ?5 WHEN '' THEN detail ELSE ?5 END, next_at_ms = ?6,
-                provider_id = coalesce(?7, provider_id), resends = resends + ?8, updated_at_ms = ?9
+                provider_id = coalesce(?7, provider_id), resends = resends + ?8, updated_at_ms = ?9,
+                root_id = CASE ?8 WHEN 1 THEN NULL ELSE root_id END,
+                first_sent_at_ms = CASE WHEN ?8 = 1 OR ?10 = 1 THEN NULL ELSE first_sent_at_ms END,
+                key_epoch = min(key_epoch + ?10, 255), doubted = CASE ?10 WHEN 1 THEN 0 ELSE doubted END
           WHERE campaign_id = ?1 AND seq = ?2 AND attempt_id = ?3 AND state = 'unknown'",
     )
     .bind(campaign.0)
@@ -500,6 +512,7 @@ async fn settle_one<'a>(
     .bind(provider_id)
     .bind(i64::from(matches!(verdict, Verdict::Resend)))
     .bind(now_ms)
+    .bind(i64::from(matches!(verdict, Verdict::Refused(_))))
     .execute(conn)
     .await?
     .rows_affected();

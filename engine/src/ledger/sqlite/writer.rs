@@ -100,8 +100,8 @@ async fn write(
     let mut steps: Vec<Box<dyn Step>> = Vec::with_capacity(STEPS_PER_COMMIT_MAX);
     while waiting.recv_many(&mut steps, STEPS_PER_COMMIT_MAX).await > 0 {
         metrics::histogram!("dispatch_ledger_batch_size", "operation" => "commit").record(steps.len() as f64);
-        let lost =
-            write_together(&mut conn, &clock, &mut steps).await.err().map(|error| LedgerError::from(error).to_string());
+        let lost = write_together(&mut conn, &clock, &mut steps).await.err();
+        let lost = lost.map(|error| LedgerError::from(error).into_reason());
         let broken = lost.is_some();
         if let Some(reason) = &lost {
             tracing::error!(%reason, steps = steps.len(), "the ledger could not be written");

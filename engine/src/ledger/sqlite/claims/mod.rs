@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, ContactId, TenantId},
-    states::{Channel, DeliveryState, Lane, Purpose, StopReason},
+    states::{CampaignState, Channel, DeliveryState, Lane, Purpose, StopReason},
 };
 use dispatch_workers::{
     delivery::{AskAgain, Claim, Claimed, ClaimedDelivery, Claims, LedgerUnavailable, Plan, Record, SealedContact},
@@ -28,7 +28,7 @@ use crate::ledger::{LedgerError, Result};
 
 impl From<LedgerError> for LedgerUnavailable {
     fn from(error: LedgerError) -> Self {
-        Self(error.to_string())
+        Self(error.into_reason())
     }
 }
 
@@ -82,7 +82,10 @@ impl Claimer {
 #[async_trait]
 impl Claims for SqliteLedger {
     async fn claim(&self, claim: &Claim<'_>) -> std::result::Result<Claimed, LedgerUnavailable> {
-        let (claimer, seqs) = (Claimer::new(claim), claim.seqs.to_vec());
+        let (claimer, mut seqs) = (Claimer::new(claim), claim.seqs.to_vec());
+        // The queue may bring a job twice.
+        seqs.sort_unstable();
+        seqs.dedup();
         let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
         Ok(self
             .writer
@@ -94,8 +97,13 @@ impl Claims for SqliteLedger {
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
         let claimer = Claimer::new(claim);
-        let attempt = AttemptId::from_random(self.draw());
-        Ok(self.writer.run("claim_again", move |conn| Box::pin(claim_root(conn, claimer, attempt, root))).await?)
+        let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
+        Ok(self
+            .writer
+            .run("claim_again", move |conn| {
+                Box::pin(async move { claim_root(conn, claimer.at(clock.now_ms()), attempt, root).await })
+            })
+            .await?)
     }
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
@@ -160,6 +168,40 @@ fn candidates_sql(claimer: &Claimer, from: &str) -> String {
     )
 }
 
+/// Why a delivery may not be sent any more: its campaign is cancelled, its person is gone, or their gate is closed.
+pub(super) async fn stop_reason(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    seq: i64,
+) -> Result<Option<StopReason>> {
+    let row = sqlx::query("SELECT tenant_id, state, channel, purpose FROM campaign WHERE id = ?")
+        .bind(campaign.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.try_get::<&str, _>("state")? == CampaignState::Cancelled.as_str() {
+        return Ok(Some(StopReason::Cancelled));
+    }
+    let (address, hash, _) = address_columns(rows::word(&row, "channel")?);
+    let reasons = stopping_reasons(rows::word(&row, "purpose")?);
+    let sql = format!(
+        "SELECT CASE WHEN c.{address} IS NULL THEN 'erased' ELSE
+                (SELECT g.reason FROM gate g
+                  WHERE g.tenant_id = ?3 AND g.address_hash = c.{hash} AND +g.reason IN ({reasons}) LIMIT 1) END AS gate
+           FROM delivery d LEFT JOIN contact c ON c.id = d.contact_id WHERE d.campaign_id = ?1 AND d.seq = ?2"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(campaign.0)
+        .bind(seq)
+        .bind(row.try_get::<i64, _>("tenant_id")?)
+        .fetch_optional(conn)
+        .await?;
+    match found {
+        Some(row) if row.try_get::<Option<&str>, _>("gate")?.is_some() => rows::word(&row, "gate").map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// T5: checks and marks a batch, and stops what may not be sent.
 async fn claim_batch(
     conn: &mut SqliteConnection,
@@ -167,7 +209,7 @@ async fn claim_batch(
     attempt: AttemptId,
     seqs: &[i64],
 ) -> Result<Claimed> {
-    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+    if !is_claimable(conn, claimer).await? {
         return Ok(claimer.nothing());
     }
     let sql = candidates_sql(
@@ -204,7 +246,7 @@ async fn claim_root(
     attempt: AttemptId,
     root: AttemptId,
 ) -> Result<Claimed> {
-    if !is_claimable(conn, claimer.campaign, claimer.now_ms).await? {
+    if !is_claimable(conn, claimer).await? {
         return Ok(claimer.nothing());
     }
     let Some(first) =
@@ -216,7 +258,8 @@ async fn claim_root(
     let not_ready = sqlx::query(
         "SELECT 1 FROM json_each(?2) r CROSS JOIN delivery d
              ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
-          WHERE d.root_id = ?3 AND d.doubted = 1 AND d.state IN ('claimed', 'unknown', 'retry_wait') LIMIT 1",
+          WHERE d.root_id = ?3 AND d.doubted = 1 AND NOT d.alone
+            AND d.state IN ('claimed', 'unknown', 'retry_wait') LIMIT 1",
     )
     .bind(claimer.campaign.0)
     .bind(&ranges)
@@ -249,12 +292,14 @@ async fn claim_root(
     Ok(Claimed { root: Token(token), ..claimed })
 }
 
-async fn is_claimable(conn: &mut SqliteConnection, campaign: CampaignId, now_ms: i64) -> Result<bool> {
+async fn is_claimable(conn: &mut SqliteConnection, claimer: Claimer) -> Result<bool> {
     let row = sqlx::query(
-        "SELECT 1 FROM campaign WHERE id = ? AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
+        "SELECT 1 FROM campaign
+          WHERE id = ? AND tenant_id = ? AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
     )
-    .bind(campaign.0)
-    .bind(now_ms)
+    .bind(claimer.campaign.0)
+    .bind(claimer.tenant.0)
+    .bind(claimer.now_ms)
     .fetch_optional(conn)
     .await?;
     Ok(row.is_some())
