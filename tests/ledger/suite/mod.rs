@@ -1,0 +1,248 @@
+//! What every ledger must do, whatever it is kept in.
+//!
+//! The cases are functions over a [`Fixture`], which makes places for ledgers; [`conformance!`](crate::conformance)
+//! makes a test of each. Another ledger runs the same cases with a fixture of its own.
+
+pub(crate) mod asking_again;
+pub(crate) mod claiming;
+pub(crate) mod erasing;
+pub(crate) mod expansion;
+pub(crate) mod gates;
+pub(crate) mod imports;
+pub(crate) mod interleaving;
+pub(crate) mod launching;
+pub(crate) mod loading;
+pub(crate) mod looking;
+pub(crate) mod messages;
+pub(crate) mod once;
+pub(crate) mod people;
+pub(crate) mod recording;
+pub(crate) mod sending;
+pub(crate) mod settling;
+pub(crate) mod stopping;
+pub(crate) mod world;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use dispatch_engine::ledger::Ledger;
+use dispatch_schemas::ids::{CampaignId, ListId, TenantId};
+use dispatch_workers::{
+    clock::{Clock, Entropy},
+    sealing::MasterKey,
+};
+
+/// Makes places for ledgers.
+pub(crate) trait Fixture: Sync {
+    /// A new place without anything in it.
+    fn place(&self) -> Box<dyn Place>;
+}
+
+/// Where one ledger is kept. What is read here is read past the ledger, for what it does not tell.
+#[async_trait(?Send)]
+pub(crate) trait Place: Send + Sync {
+    /// Opens the ledger with all that was there before.
+    async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger>;
+    /// Where in the file system that is.
+    fn files(&self) -> PathBuf;
+    /// A campaign's counts and rows at one moment.
+    async fn counts(&self, campaign: CampaignId) -> Counts;
+    /// Contacts that are stored in a list, seen or unseen.
+    async fn contacts(&self, list: ListId) -> i64;
+    /// New values that wait for the end of their upload.
+    async fn changes(&self) -> i64;
+    /// Variables of single messages that are kept.
+    async fn variables(&self) -> i64;
+    /// Whether any row of a contact of this tenant holds these bytes.
+    async fn holds(&self, tenant: TenantId, bytes: &[u8]) -> bool;
+}
+
+/// A campaign's deliveries by state, as they are counted and as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) tally: BTreeMap<(String, String), i64>,
+    pub(crate) rows: BTreeMap<(String, String), i64>,
+    pub(crate) audience: i64,
+}
+
+impl Counts {
+    /// What is counted is what there is, and all of the audience.
+    pub(crate) fn assert_add_up(&self) {
+        assert_eq!(self.tally, self.rows, "the counts are those of the rows");
+        assert_eq!(self.rows.values().sum::<i64>(), self.audience, "every recipient is in one state");
+    }
+}
+
+/// A test of each case, on this fixture.
+#[macro_export]
+macro_rules! conformance {
+    ($fixture:expr) => {
+        $crate::conformance! { @cases $fixture;
+            claiming {
+                a_claim_marks_ready_deliveries_and_says_what_to_send
+                what_is_claimed_cannot_be_claimed_again
+                a_number_named_twice_is_claimed_once
+                every_claim_has_a_token_of_its_own_and_is_counted_in_past_sends
+                a_campaign_that_does_not_run_gives_nothing
+                a_campaign_past_its_end_gives_nothing
+                another_tenants_campaign_gives_nothing
+                a_delivery_that_waits_for_its_destination_comes_back_in_time
+                destinations_are_told_in_the_order_asked
+            }
+            recording {
+                an_accepted_delivery_is_done
+                each_recipient_keeps_the_id_its_provider_gave_it
+                a_refused_delivery_is_failed_with_its_code
+                a_deferred_delivery_waits_and_tries_again_with_a_new_key
+                a_throttled_delivery_loses_no_attempt
+                a_released_delivery_is_as_it_was
+                a_delivery_that_must_travel_alone_does_so_from_then_on
+                an_unanswered_delivery_is_unknown
+                an_erased_delivery_is_stopped
+                a_key_that_was_never_used_and_is_refused_as_used_fails
+                a_key_in_doubt_that_is_refused_as_used_was_accepted
+                one_record_may_hold_every_outcome
+                a_record_made_twice_counts_once
+                a_record_in_parts_ends_the_attempt_with_the_last
+                a_late_acceptance_beats_everything
+                a_late_refusal_changes_nothing
+                a_record_of_another_attempt_changes_nothing
+            }
+            settling {
+                what_has_no_outcome_in_time_is_unknown
+                a_recorded_attempt_is_not_reaped
+                an_unknown_delivery_is_not_looked_at_before_its_time
+                what_the_log_has_is_accepted
+                what_the_log_refused_fails_and_is_retried_with_a_new_key
+                what_the_log_lacks_is_sent_again_with_the_same_key
+                what_the_log_lacks_is_stopped_when_its_gate_has_closed
+                what_the_log_lacks_is_stopped_when_its_campaign_was_cancelled
+                a_resend_is_counted
+                what_cannot_be_decided_stays_undecided
+                what_is_not_known_yet_is_looked_at_later
+                a_verdict_on_another_attempt_changes_nothing
+                a_look_shows_a_request_whole
+            }
+            asking_again {
+                a_request_is_asked_again_with_its_first_token
+                a_member_whose_gate_has_closed_is_not_asked_for
+                what_was_asked_again_without_an_answer_keeps_its_first_token
+                a_repeat_that_was_not_made_leaves_the_first_in_doubt
+                a_repeat_that_was_refused_for_now_leaves_the_first_in_doubt
+                a_repeat_that_was_refused_for_good_leaves_the_first_in_doubt
+                a_request_is_asked_again_whole_or_not_at_all
+                a_key_the_provider_has_forgotten_is_not_asked_with
+                what_travelled_alone_is_asked_again_alone
+            }
+            gates {
+                a_closed_gate_stops_the_delivery_with_its_reason
+                an_opt_out_from_advertising_does_not_stop_a_service_message
+                a_gate_closed_after_a_claim_is_reported_in_flight
+                in_flight_counts_one_channel_and_every_campaign
+                a_gate_is_closed_once_per_reason
+                an_opened_gate_lets_through_unless_another_reason_holds
+                a_gate_is_its_tenants_own
+                suppressions_are_listed_in_pages
+            }
+            erasing {
+                an_erased_person_is_gone_and_their_deliveries_stop
+                an_erasure_closes_the_persons_other_address
+                an_erased_person_does_not_come_back_with_an_upload
+                an_erasure_while_claimed_is_reported_and_the_outcome_still_recorded
+                an_erasure_counts_the_list_down
+                an_erasure_during_an_upload_keeps_the_count_of_the_list
+                an_erasure_reaches_the_values_that_wait_for_an_upload
+                what_may_have_been_sent_to_an_erased_person_stays_undecided
+                erasing_an_unknown_person_tells_nothing
+            }
+            expansion {
+                a_campaign_finds_its_recipients_in_chunks
+                an_expansion_goes_on_where_it_was_when_the_ledger_reopens
+                an_address_in_three_lists_is_written_to_once
+                a_list_named_twice_is_one_list
+                a_phone_number_of_two_people_is_written_to_once
+                only_contacts_with_an_address_of_the_channel_are_found
+                contacts_of_an_unfinished_upload_are_not_seen
+                contacts_that_came_after_the_launch_are_not_seen
+                a_paused_campaign_finds_nobody
+            }
+            imports {
+                every_row_counts_once
+                a_contact_keeps_its_old_values_until_the_upload_completes
+                an_upload_rolled_back_leaves_nothing
+                an_upload_cut_off_is_removed_at_the_next_start
+                an_upload_that_was_being_applied_is_finished_at_the_next_start
+                a_list_takes_one_upload_at_a_time
+                an_upload_that_has_ended_takes_no_more_contacts
+                a_suppressed_address_is_not_stored
+                a_contact_with_one_open_address_keeps_that_one
+                an_upload_is_its_tenants_own
+            }
+            loading {
+                a_messy_file_comes_to_its_truth
+                the_same_file_again_adds_nobody
+                a_file_that_breaks_off_leaves_nothing
+                a_loaded_list_is_written_to_once_per_address
+            }
+            once {
+                a_repeated_call_gets_the_first_answer_and_does_nothing
+                a_key_used_for_another_request_is_refused
+                a_key_is_its_tenants_and_its_routes_own
+                a_refused_call_leaves_its_key_unused
+                an_old_answer_is_forgotten
+                a_launch_is_repeated_with_its_first_answer
+                names_are_taken_once
+            }
+            launching {
+                a_campaign_is_launched_once
+                a_campaign_without_recipients_is_not_launched
+                a_campaign_past_its_end_is_not_launched
+                a_campaign_is_not_launched_during_an_upload
+                a_campaign_waits_for_its_moment
+                another_tenant_sees_nothing
+            }
+            stopping {
+                a_paused_campaign_goes_on_where_it_was
+                a_pause_reports_what_is_in_flight
+                a_cancelled_campaign_stops_for_good
+                a_cancelled_campaign_ends_with_its_last_delivery
+                a_draft_is_cancelled_at_once
+                a_campaign_completes_when_all_are_final
+                a_completed_campaign_cannot_be_paused_resumed_or_cancelled
+                an_expired_campaign_expires_who_waits
+                what_may_have_been_sent_does_not_expire
+                failed_recipients_are_retried_with_a_new_key
+                only_the_failures_asked_for_are_retried
+                a_refused_account_pauses_its_campaigns
+            }
+            looking {
+                progress_adds_up_and_names_reasons
+                recipients_are_listed_in_pages_and_by_state
+                an_address_is_shown_masked
+                evidence_is_sealed_and_by_number
+                campaigns_are_listed_newest_first
+                the_scheduler_sees_what_is_unfinished
+            }
+            messages {
+                a_message_is_ready_when_its_call_returns
+                a_person_written_to_twice_is_stored_once
+                a_message_repeated_with_its_key_is_sent_once
+                the_variables_of_a_message_go_with_its_end
+                a_message_behind_a_closed_gate_is_stopped
+            }
+            interleaving {
+                whatever_happens_at_once_every_recipient_is_in_one_state_and_no_closed_gate_is_passed
+            }
+        }
+    };
+    (@cases $fixture:expr; $($room:ident { $($case:ident)+ })+) => {$(
+        mod $room {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    $crate::suite::$room::$case(&$fixture).await;
+                }
+            )+
+        }
+    )+};
+}
