@@ -247,7 +247,7 @@ fn settings(
         let mut account = toml::Table::new();
         account.insert("kind".into(), (*kind).into());
         account.insert("url".into(), sandbox.url(kind).into());
-        account.insert("requests_open_max".into(), 16.into());
+        account.insert("requests_open_max".into(), requests_open(kind, options.batch).into());
         account.insert("answer_timeout_s".into(), 5.into());
         if let Some(batch) = options.batch {
             account.insert("recipients_per_request".into(), i64::try_from(batch).unwrap_or(i64::MAX).into());
@@ -274,6 +274,11 @@ fn settings(
         ask_again_ms: 1_000,
     };
     Ok(settings)
+}
+
+/// Where a request holds one recipient, more of them are open: each waits for the sandbox's disk.
+fn requests_open(kind: &str, batch: Option<usize>) -> i64 {
+    if batch == Some(1) || matches!(kind, "smtp" | "brevo_sms") { 64 } else { 16 }
 }
 
 async fn list(engine: &Engine, tenant: TenantId) -> Result<ListId, DemoError> {
