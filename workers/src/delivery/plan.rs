@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::{
     limits::Scope,
     message::Message,
-    providers::{Contract, Provider},
+    providers::{Class, Contract, Provider},
     sealing::TenantKeys,
     template::Template,
 };
@@ -39,6 +39,9 @@ impl std::fmt::Debug for Account {
     }
 }
 
+/// Most deliveries in one claim of several requests. Counts in what an opt-out may find in flight.
+const CLAIM_MAX: usize = 1_000;
+
 /// Most deliveries in one claim when each travels in a request of its own.
 const SINGLES_PER_CLAIM_MAX: usize = 256;
 
@@ -61,13 +64,16 @@ impl Account {
         self.provider.contract()
     }
 
-    /// How many deliveries one claim for this account takes: one request's worth; where a request holds one
-    /// recipient, what its open requests send within a fraction of the send deadline.
+    /// How many deliveries one claim for this account takes. Where the key of a request is its claim's (class A), one
+    /// request's worth. Else as many requests as share the cost of a claim and its record; where a request holds one
+    /// recipient, what the open requests send within a fraction of the send deadline.
     #[must_use]
     pub fn claim_size(&self) -> usize {
-        match self.contract().recipients_per_request {
-            1 => (self.requests_open_max * 4).clamp(1, SINGLES_PER_CLAIM_MAX),
-            batch => batch,
+        let contract = self.contract();
+        match (contract.class, contract.recipients_per_request) {
+            (_, 1) => (self.requests_open_max * 4).clamp(1, SINGLES_PER_CLAIM_MAX),
+            (Class::KeyWithTtl { .. }, batch) => batch,
+            (Class::ClientId | Class::EchoOnly | Class::Nothing, batch) => batch * (CLAIM_MAX / batch).max(1),
         }
     }
 }

@@ -17,6 +17,12 @@ pub(super) struct Prepared {
     pub(super) members: Vec<(i64, u8)>,
 }
 
+impl Prepared {
+    const fn new() -> Self {
+        Self { token: Token([0; 16]), batch_key: SendKey([0; 16]), recipients: Vec::new(), members: Vec::new() }
+    }
+}
+
 /// A claimed batch, cut into requests.
 pub(super) struct Batch {
     pub(super) requests: Vec<Prepared>,
@@ -27,14 +33,10 @@ pub(super) struct Batch {
 pub(super) fn prepare(claimed: &Claimed, plan: &Plan, plane: &Plane) -> Batch {
     // A request that is asked again goes out as it went the first time, however requests are cut now.
     let is_repeat = claimed.token != claimed.root;
-    let singles = plan.account.contract().recipients_per_request == 1 && !is_repeat;
-    let mut together = Prepared {
-        token: request_token(claimed.token, 0),
-        batch_key: SendKeys::batch_key(claimed.root),
-        recipients: Vec::with_capacity(claimed.deliveries.len()),
-        members: Vec::with_capacity(claimed.deliveries.len()),
-    };
+    let per_request = if is_repeat { usize::MAX } else { plan.account.contract().recipients_per_request };
     let mut batch = Batch { requests: Vec::new(), settled: Vec::new() };
+    let mut alone = Vec::new();
+    let mut together: Vec<Prepared> = Vec::new();
     for delivery in &claimed.deliveries {
         let recipient = match recipient(delivery, plan, plane) {
             Ok(recipient) => recipient,
@@ -44,25 +46,33 @@ pub(super) fn prepare(claimed: &Claimed, plan: &Plan, plane: &Plane) -> Batch {
             }
         };
         let member = (delivery.seq, delivery.attempt_no);
-        if delivery.alone || singles {
-            let number = batch.requests.len() + 1;
-            batch.requests.push(Prepared {
-                token: request_token(claimed.token, number),
-                // Its own send key, so that asking again needs no memory of how requests were cut.
-                batch_key: SendKeys::batch_key(Token(recipient.key.0)),
-                recipients: vec![recipient],
-                members: vec![member],
-            });
+        if delivery.alone || per_request == 1 {
+            // Its own send key, so that asking again needs no memory of how requests were cut.
+            let batch_key = SendKeys::batch_key(Token(recipient.key.0));
+            alone.push(Prepared { batch_key, recipients: vec![recipient], members: vec![member], ..Prepared::new() });
         } else if is_repeat || plan.account.provider.fits_batch(&plan.message, &recipient) {
-            together.recipients.push(recipient);
-            together.members.push(member);
+            if together.last().is_none_or(|request| request.recipients.len() == per_request) {
+                let room = claimed.deliveries.len().min(per_request);
+                together.push(Prepared {
+                    batch_key: SendKeys::batch_key(claimed.root),
+                    recipients: Vec::with_capacity(room),
+                    members: Vec::with_capacity(room),
+                    ..Prepared::new()
+                });
+            }
+            if let Some(request) = together.last_mut() {
+                request.recipients.push(recipient);
+                request.members.push(member);
+            }
         } else {
             // That it travels alone must be durable before it does: its key depends on it.
             batch.settled.push((delivery.seq, Outcome::Released { alone: true }));
         }
     }
-    if !together.recipients.is_empty() {
-        batch.requests.push(together);
+    batch.requests = together;
+    batch.requests.append(&mut alone);
+    for (number, request) in batch.requests.iter_mut().enumerate() {
+        request.token = request_token(claimed.token, number);
     }
     batch
 }

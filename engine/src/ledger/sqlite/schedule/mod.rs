@@ -128,15 +128,7 @@ impl Schedule for SqliteLedger {
     }
 
     async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>> {
-        let rows = sqlx::query(
-            "SELECT seq FROM delivery WHERE campaign_id = ? AND seq >= ? AND state = 'ready' ORDER BY seq LIMIT ?",
-        )
-        .bind(campaign.0)
-        .bind(from)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        waiting::ready_from(&self.readers, campaign, from, limit).await
     }
 
     async fn wake_waiting(&self, now_ms: i64, limit: u32) -> Result<Vec<Due>> {

@@ -3,12 +3,39 @@
 use std::collections::BTreeMap;
 
 use dispatch_schemas::{ids::CampaignId, states::DeliveryState};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use crate::ledger::{
     Due, End, Result,
     sqlite::{rows, tally::Moves},
 };
+
+/// Ready deliveries from a number on, ascending. Mostly they are a run without a gap, which three numbers tell.
+pub(super) async fn ready_from(readers: &SqlitePool, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>> {
+    let run = sqlx::query(
+        "SELECT min(seq), max(seq), count(*) FROM (
+             SELECT seq FROM delivery WHERE campaign_id = ? AND seq >= ? AND state = 'ready' ORDER BY seq LIMIT ?)",
+    )
+    .bind(campaign.0)
+    .bind(from)
+    .bind(limit)
+    .fetch_one(readers)
+    .await?;
+    let (Some(first), Some(last)) = (run.try_get::<Option<i64>, _>(0)?, run.try_get::<Option<i64>, _>(1)?) else {
+        return Ok(Vec::new());
+    };
+    if last - first + 1 == run.try_get::<i64, _>(2)? {
+        return Ok((first..=last).collect());
+    }
+    let rows =
+        sqlx::query("SELECT seq FROM delivery WHERE campaign_id = ? AND seq BETWEEN ? AND ? AND state = 'ready'")
+            .bind(campaign.0)
+            .bind(first)
+            .bind(last)
+            .fetch_all(readers)
+            .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
 
 /// T11.
 pub(super) async fn wake(conn: &mut SqliteConnection, now_ms: i64, limit: u32) -> Result<Vec<Due>> {
