@@ -27,7 +27,7 @@ pub use worker::{Plans, work};
 
 use crate::{
     clock::{Clock, Entropy, random},
-    limits::Limits,
+    limits::{Limits, Permits},
     message::Token,
     sealing::SendKeys,
 };
@@ -81,7 +81,7 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
         let claimed = plane.claims.claim(&claim(plan, &now, plane)).await?;
         plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count()));
         let again = claimed.again.clone();
-        undone.extend(send_claimed(claimed, plan, plane).await?);
+        undone.extend(send_claimed(claimed, &permits, plan, plane).await?);
         for root in again {
             undone.extend(ask_again(root, plan, plane).await?);
         }
@@ -101,7 +101,7 @@ async fn ask_again(again: AskAgain, plan: &Plan, plane: &Plane) -> Result<Vec<i6
     }
     let claimed = plane.claims.claim_again(&claim(plan, &again.seqs, plane), again.root).await?;
     plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count()));
-    send_claimed(claimed, plan, plane).await
+    send_claimed(claimed, &permits, plan, plane).await
 }
 
 fn may_send(plan: &Plan, plane: &Plane) -> bool {
@@ -113,12 +113,17 @@ fn claim<'a>(plan: &'a Plan, seqs: &'a [i64], plane: &Plane) -> Claim<'a> {
 }
 
 /// Renders, sends and records a claimed batch. Returns the deliveries that were released unsent.
-async fn send_claimed(claimed: Claimed, plan: &Plan, plane: &Plane) -> Result<Vec<i64>, LedgerUnavailable> {
+async fn send_claimed(
+    claimed: Claimed,
+    permits: &Permits,
+    plan: &Plan,
+    plane: &Plane,
+) -> Result<Vec<i64>, LedgerUnavailable> {
     let Some(attempt) = claimed.attempt else { return Ok(Vec::new()) };
     let send_by = plane.clock.monotonic() + plane.timing.send_deadline();
     metrics::histogram!("dispatch_claim_batch_size").record(claimed.deliveries.len() as f64);
 
     let prepared = prepare::prepare(&claimed, plan, plane);
-    let answers = send::send(&prepared.requests, plan, plane, send_by);
+    let answers = send::send(&prepared.requests, permits, plan, plane, send_by);
     record::as_they_come(attempt, prepared.settled, answers, plan, plane).await
 }

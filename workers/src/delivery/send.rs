@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{Counts, Outcome, Plan, Plane, prepare::Prepared, retry_delay};
 use crate::{
-    limits::Pause,
+    limits::{Pause, Permits},
     providers::{Answer, Class, Request, Signal, Verdict},
 };
 
@@ -25,16 +25,23 @@ const SILENT_REST_MAX: Duration = Duration::from_secs(60);
 /// Makes all requests, as many at once as the account allows; yields the outcomes of each as it is answered.
 pub(super) fn send<'a>(
     requests: &'a [Prepared],
+    permits: &'a Permits,
     plan: &'a Plan,
     plane: &'a Plane,
     send_by: Duration,
 ) -> impl Stream<Item = Vec<(i64, Outcome)>> + Send + 'a {
     stream::iter(requests)
-        .map(move |request| send_one(request, plan, plane, send_by))
+        .map(move |request| send_one(request, permits, plan, plane, send_by))
         .buffer_unordered(plan.account.requests_open_max.max(1))
 }
 
-async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Duration) -> Vec<(i64, Outcome)> {
+async fn send_one(
+    request: &Prepared,
+    permits: &Permits,
+    plan: &Plan,
+    plane: &Plane,
+    send_by: Duration,
+) -> Vec<(i64, Outcome)> {
     let account = &plan.account;
     // A closed semaphore cannot happen: nobody closes it; without a permit nothing is sent.
     let slot = account.requests.acquire().await;
@@ -45,6 +52,7 @@ async fn send_one(request: &Prepared, plan: &Plan, plane: &Plane, send_by: Durat
     if !may_send {
         return request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
     }
+    plane.limits.depart(permits, request.members.len());
     let began = plane.clock.monotonic();
     let answer = account
         .provider

@@ -178,6 +178,19 @@ impl Limits {
         self.wait_for(scopes, wanted, wanted, patience).await
     }
 
+    /// Says that so many of the permits' sends leave now: they were counted from their grant, and are counted from now.
+    /// A provider counts what arrives, and a claim may take a while between the two.
+    pub fn depart(&self, permits: &Permits, sends: usize) {
+        let now = self.clock.monotonic();
+        let sends = u64::try_from(sends).unwrap_or(u64::MAX);
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for scope in &permits.scopes {
+            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
+                window.depart(permits.taken_at, sends, now);
+            }
+        }
+    }
+
     /// Takes back permits that were not used: nothing was sent on them. Those whose moment has passed are forfeited,
     /// because later ones may have been refused for them.
     pub fn give_back(&self, permits: &Permits, unused: usize) {

@@ -72,6 +72,20 @@ impl SlidingWindow {
         self.total += permits;
     }
 
+    /// Counts permits that were taken at `taken_at` from now on: what was sent on them leaves now. So a window of what
+    /// leaves holds no more than the limit, however long after their grants things leave within the period.
+    pub(super) fn depart(&mut self, taken_at: Duration, permits: u64, now: Duration) {
+        self.advance(now);
+        let slot = self.slot(taken_at);
+        if self.newest.saturating_sub(slot) <= SLOTS as u64 {
+            let at = self.index(slot);
+            let moved = permits.min(self.counts[at]);
+            self.counts[at] -= moved;
+            self.total -= moved;
+        }
+        self.take(permits);
+    }
+
     /// Takes back permits counted at `taken_at`, if the slot they are counted in is still the newest.
     pub(super) fn give_back(&mut self, taken_at: Duration, permits: u64) {
         if self.slot(taken_at) == self.newest {
@@ -156,6 +170,31 @@ mod tests {
                 granted.push((now, permits));
                 let inside: u64 = granted.iter().filter(|(at, _)| now - *at < SECOND).map(|(_, n)| n).sum();
                 prop_assert!(inside <= limit, "{inside} in a second, limit {limit}");
+            }
+        }
+
+        #[test]
+        fn no_window_of_the_period_sees_more_leave_than_the_limit(
+            limit in 1_u64..200,
+            steps in prop::collection::vec((0_u64..100_000, 1_u64..50, 0_u64..900_000), 1..200),
+        ) {
+            let mut now = Duration::from_secs(5);
+            let mut window = SlidingWindow::used_up(SECOND, limit, now);
+            let mut waiting: Vec<(Duration, Duration, u64)> = Vec::new();
+            let mut left: Vec<(Duration, u64)> = Vec::new();
+            for (pause_us, wanted, delay_us) in steps {
+                now += Duration::from_micros(pause_us);
+                waiting.sort_unstable();
+                while let Some((leaves_at, taken_at, permits)) = waiting.first().copied().filter(|(at, ..)| *at <= now) {
+                    waiting.remove(0);
+                    window.depart(taken_at, permits, leaves_at);
+                    left.push((leaves_at, permits));
+                    let inside: u64 = left.iter().filter(|(at, _)| leaves_at - *at < SECOND).map(|(_, n)| n).sum();
+                    prop_assert!(inside <= limit, "{inside} left in a second, limit {limit}");
+                }
+                let permits = window.available(now).min(wanted);
+                window.take(permits);
+                waiting.push((now + Duration::from_micros(delay_us), now, permits));
             }
         }
 
