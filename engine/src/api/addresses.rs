@@ -69,7 +69,7 @@ impl Address {
     #[must_use]
     pub fn destination(&self, master: &MasterKey) -> i64 {
         match self {
-            Self::Email(email) => master.domain_hash(email.domain()),
+            Self::Email(email) => master.domain_hashes().hash(email.domain()),
             Self::Phone(phone) => country_number(phone.country().as_str()),
         }
     }

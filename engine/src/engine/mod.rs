@@ -300,7 +300,7 @@ async fn set_limits(
     for (name, provider) in &settings.providers {
         plans.limit_account(&name.as_str().into(), provider.limits).await?;
     }
-    let domains = settings.limits.domains.iter().map(|(name, windows)| (master.domain_hash(name), windows));
+    let domains = settings.limits.domains.iter().map(|(name, windows)| (master.domain_hashes().hash(name), windows));
     let countries = settings.limits.countries.iter().map(|(name, windows)| (country_number(name), windows));
     for (destination, windows) in domains.chain(countries) {
         limits.set(&Scope::Destination(destination), *windows, &Past::new());

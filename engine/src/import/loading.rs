@@ -17,7 +17,7 @@ use dispatch_schemas::{
 use dispatch_workers::{
     clock::Entropy,
     delivery::RetryDelay,
-    sealing::{Column, MasterKey, TenantKeys},
+    sealing::{Column, DomainHashes, MasterKey, TenantKeys},
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -28,10 +28,11 @@ use super::{
 };
 use crate::ledger::{ContactRow, Ledger, LedgerError, NewContacts};
 
-/// Rows that are sealed and stored together.
-const BATCH_ROWS: usize = 2_000;
+/// Rows that are sealed and stored together. The addresses' hashes fall all over their indexes, so the more rows share
+/// a transaction, the less often each page is written.
+const BATCH_ROWS: usize = 10_000;
 /// Batches between two stages.
-const BATCHES_BETWEEN: usize = 4;
+const BATCHES_BETWEEN: usize = 1;
 /// Batches sealed at once: one for each core of a small machine.
 const SEALED_AT_ONCE: usize = 2;
 /// Pieces of the file that wait for the parser.
@@ -190,9 +191,10 @@ impl Loader {
         let first = self.ledger.contact_ids(rows.len()).await?;
         let (entropy, master) = (self.entropy.clone(), self.master.clone());
         let sealing = tokio::task::spawn_blocking(move || {
+            let domains = master.domain_hashes();
             (first.0..)
                 .zip(&rows)
-                .map(|(id, row)| seal_row(id, row, &keys, &master, entropy.as_ref()))
+                .map(|(id, row)| seal_row(id, row, &keys, &domains, entropy.as_ref()))
                 .collect::<Vec<_>>()
         });
         let contacts = sealing.await.map_err(|_| LedgerError::Unavailable("the sealing stopped".to_owned()))?;
@@ -247,7 +249,7 @@ fn hand_over(rows: &mut Vec<Row>, least: usize, batches: &mpsc::Sender<Vec<Row>>
     Ok(())
 }
 
-fn seal_row(id: i64, row: &Row, keys: &TenantKeys, master: &MasterKey, entropy: &dyn Entropy) -> ContactRow {
+fn seal_row(id: i64, row: &Row, keys: &TenantKeys, domains: &DomainHashes, entropy: &dyn Entropy) -> ContactRow {
     let id = dispatch_schemas::ids::ContactId(id);
     let (key, wrapped) = keys.new_contact(id, entropy);
     let address =
@@ -259,7 +261,7 @@ fn seal_row(id: i64, row: &Row, keys: &TenantKeys, master: &MasterKey, entropy: 
         email: row.email.as_ref().map(|email| address(Column::Email, Channel::Email, email.as_str())),
         phone: row.phone.as_ref().map(|phone| address(Column::Phone, Channel::Sms, phone.as_str())),
         fields: fields.map(|fields| key.seal(Column::Fields, &fields, entropy)),
-        email_destination: row.email.as_ref().map(|email| master.domain_hash(email.domain())),
+        email_destination: row.email.as_ref().map(|email| domains.hash(email.domain())),
         phone_destination: row.phone.as_ref().map(|phone| country_number(phone.country().as_str())),
     }
 }

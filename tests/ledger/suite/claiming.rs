@@ -145,7 +145,8 @@ pub(crate) async fn destinations_are_told_in_the_order_asked(fixture: &dyn Fixtu
     let people = [email("a@example.org"), email("b@example.com"), email("c@example.org")];
     let list = world.list_of("crowd", &people).await;
     let sending = world.running(&to(&[list])).await;
-    let (org, com) = (world.master.domain_hash("example.org"), world.master.domain_hash("example.com"));
+    let (org, com) =
+        (world.master.domain_hashes().hash("example.org"), world.master.domain_hashes().hash("example.com"));
     let told = world.ledger.destinations(&sending.plan, &[2, 1, 9, 0]).await.unwrap();
     assert_eq!(told, [Some(org), Some(com), None, Some(org)]);
 }

@@ -127,7 +127,7 @@ impl World {
                 .email
                 .as_ref()
                 .and_then(|email| email.split_once('@'))
-                .map(|(_, domain)| self.master.domain_hash(domain)),
+                .map(|(_, domain)| self.master.domain_hashes().hash(domain)),
             phone_destination: person.phone.as_ref().map(|_| 7),
         }
     }

@@ -135,13 +135,10 @@ impl MasterKey {
         mac(&hmac::Key::new(hmac::HMAC_SHA256, &self.derive("api-keys")), secret.as_bytes())
     }
 
-    /// The keyed hash of a mail domain, for limits per domain: the same for all tenants, says nothing outside.
+    /// The maker of keyed hashes of mail domains.
     #[must_use]
-    pub fn domain_hash(&self, domain: &str) -> i64 {
-        let hash = mac(&hmac::Key::new(hmac::HMAC_SHA256, &self.derive("domains")), domain.as_bytes());
-        let mut head = [0; 8];
-        head.copy_from_slice(&hash[..8]);
-        i64::from_be_bytes(head)
+    pub fn domain_hashes(&self) -> DomainHashes {
+        DomainHashes(hmac::Key::new(hmac::HMAC_SHA256, &self.derive("domains")))
     }
 
     /// Makes a tenant's root key; the second part is its wrapped form, to be stored.
@@ -162,6 +159,26 @@ impl MasterKey {
         let root = open(&wrapping, &aad(tenant, ContactId(0), Column::TenantKey), wrapped)?;
         let root: [u8; KEY_BYTES] = root.try_into().map_err(|_| SealError)?;
         Ok(TenantKeys::new(tenant, &root))
+    }
+}
+
+/// Makes keyed hashes of mail domains, for limits per domain: the same for all tenants, they say nothing outside.
+pub struct DomainHashes(hmac::Key);
+
+impl DomainHashes {
+    /// The hash of a domain in its ASCII form.
+    #[must_use]
+    pub fn hash(&self, domain: &str) -> i64 {
+        let hash = mac(&self.0, domain.as_bytes());
+        let mut head = [0; 8];
+        head.copy_from_slice(&hash[..8]);
+        i64::from_be_bytes(head)
+    }
+}
+
+impl fmt::Debug for DomainHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DomainHashes(***)")
     }
 }
 

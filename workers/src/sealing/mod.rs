@@ -9,7 +9,7 @@
 mod keys;
 mod send_keys;
 
-pub use keys::{ContactKey, KeyFileError, MasterKey, TenantKeys};
+pub use keys::{ContactKey, DomainHashes, KeyFileError, MasterKey, TenantKeys};
 pub use send_keys::SendKeys;
 
 use std::fmt;
