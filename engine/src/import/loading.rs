@@ -30,7 +30,7 @@ use crate::ledger::{ContactRow, Ledger, LedgerError, NewContacts};
 
 /// Rows that are sealed and stored together. The addresses' hashes fall all over their indexes, so the more rows share
 /// a transaction, the less often each page is written.
-const BATCH_ROWS: usize = 10_000;
+const BATCH_ROWS: usize = 6_000;
 /// Batches between two stages.
 const BATCHES_BETWEEN: usize = 1;
 /// Batches sealed at once: one for each core of a small machine.

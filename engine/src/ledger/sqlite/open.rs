@@ -29,8 +29,8 @@ const WRITER_CACHE_KIB: i64 = 24 * 1_024;
 /// Page cache of each reader, KiB.
 const READER_CACHE_KIB: i64 = 4 * 1_024;
 const READERS: u32 = 3;
-/// Pages of the write-ahead log before it is moved into the file (16 MiB).
-const WAL_PAGES: u32 = 4_096;
+/// Pages of the write-ahead log before it is moved into the file (64 MiB): what is changed often is moved once.
+const WAL_PAGES: u32 = 16_384;
 
 impl SqliteLedger {
     /// Opens the ledger at `path`, making or migrating it as needed.
