@@ -14,7 +14,9 @@ use crate::import::{
     parse::RowParser,
 };
 
-/// The beginning of the file in which people are chosen, bytes.
+/// People are chosen among the first rows of the file.
+const CHOOSE_FROM_ROWS: usize = 5_000;
+/// As much of the file as is read to find them, bytes.
 const CHOOSE_FROM_BYTES: u64 = 1 << 20;
 /// Of the people at the beginning of the file, every such one is suppressed.
 const SUPPRESS_EVERY: usize = 50;
@@ -45,20 +47,30 @@ impl Channels {
 }
 
 /// The contact file: the one given, or one made up. With both channels each person of a made-up list has both
-/// addresses, so half as many people make the wanted number of recipients.
+/// addresses, so half as many people make the wanted number of recipients; those who will be erased come on top.
 pub(super) fn file(options: &DemoOptions, folder: &Path) -> Result<PathBuf, DemoError> {
     if let Some(csv) = &options.csv {
         return Ok(csv.clone());
     }
     let path = folder.join("contacts.csv");
     let mut out = BufWriter::new(File::create(&path).map_err(io("the contact list cannot be written"))?);
-    let (rows, addresses) = match options.channels {
+    let (people, addresses) = match options.channels {
         Channels::Email => (options.recipients, Addresses::Email),
         Channels::Sms => (options.recipients, Addresses::Phone),
         Channels::Both => (options.recipients.div_ceil(2), Addresses::Both),
     };
+    let mut rows = people;
+    while rows - erased_of(rows) < people {
+        rows += 1;
+    }
     write_clean(&mut out, rows, addresses).map_err(io("the contact list cannot be written"))?;
     Ok(path)
+}
+
+/// How many people of a list of so many rows are erased.
+const fn erased_of(rows: u64) -> u64 {
+    let among = if rows < CHOOSE_FROM_ROWS as u64 { rows } else { CHOOSE_FROM_ROWS as u64 };
+    among / ERASE_EVERY as u64
 }
 
 /// Who opts out.
@@ -80,7 +92,7 @@ pub(super) fn choose(file: &Path) -> Result<Chosen, DemoError> {
         let _ = parser.feed(&beginning, &mut rows);
     }
     let mut chosen = Chosen::default();
-    for (at, row) in rows.iter().enumerate() {
+    for (at, row) in rows.iter().take(CHOOSE_FROM_ROWS).enumerate() {
         let email = row.email.as_ref().map(|email| (Channel::Email, email.as_str().to_owned()));
         let phone = row.phone.as_ref().map(|phone| (Channel::Sms, phone.as_str().to_owned()));
         if at % ERASE_EVERY == ERASE_EVERY - 1 {
@@ -90,4 +102,19 @@ pub(super) fn choose(file: &Path) -> Result<Chosen, DemoError> {
         }
     }
     Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_erased_as_are_made_up_on_top() {
+        let folder = tempfile::tempdir().unwrap();
+        for rows in [1, 210, 211, 5_000, 12_000] {
+            let path = folder.path().join(format!("{rows}.csv"));
+            write_clean(&mut File::create(&path).unwrap(), rows, Addresses::Both).unwrap();
+            assert_eq!(choose(&path).unwrap().erased.len() as u64, erased_of(rows), "{rows}");
+        }
+    }
 }

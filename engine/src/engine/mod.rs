@@ -307,3 +307,47 @@ async fn set_limits(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        let mut settings = Settings::default();
+        settings.ledger.url = crate::settings::LedgerUrl::sqlite(folder.join("ledger.db"));
+        settings.ledger.key_file = folder.join("ledger.key");
+        settings
+    }
+
+    #[tokio::test]
+    async fn the_first_start_makes_a_key_and_the_next_one_uses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        assert!(open_ledger(&settings).await.unwrap().made_key);
+        assert!(!reopened(&settings).await.made_key);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_whose_key_file_is_gone_is_refused_and_no_new_key_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        drop(open_ledger(&settings).await.unwrap());
+        std::fs::remove_file(&settings.ledger.key_file).unwrap();
+        let refused = open_ledger(&settings).await.unwrap_err();
+        assert!(matches!(refused, StartError::KeyMissing { .. }), "{refused}");
+        assert!(!settings.ledger.key_file.exists());
+    }
+
+    /// The lock of a ledger that was dropped goes when its writer has ended.
+    async fn reopened(settings: &Settings) -> Opened {
+        loop {
+            match open_ledger(settings).await {
+                Ok(opened) => return opened,
+                Err(StartError::Ledger(LedgerError::Open(why))) if why.contains("open in another process") => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}

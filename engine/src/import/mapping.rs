@@ -10,8 +10,6 @@ use super::column_names::{EMAIL, FIRST_NAME, LAST_NAME, LOCALE, NAME, PHONE, fol
 pub const FIELDS_MAX: usize = 50;
 /// Characters of a field's name.
 pub const FIELD_NAME_MAX: usize = 40;
-/// Columns that an error message lists.
-const LISTED: usize = 20;
 /// Characters of a column's name in messages and reports.
 const SHOWN_CHARS: usize = 60;
 /// Digits from which a cell of the first row is taken for a number, not a name.
@@ -32,15 +30,18 @@ pub enum MappingError {
         columns: usize,
     },
     /// No column looks like e-mail or phone, and none was named.
+    ///
+    /// Says how many columns there are, not what they are called: in a file without a header the first row is a person.
     #[error(
-        "no column is known as e-mail or phone; say which one is, with `email` or `phone`. The file has: {columns}"
+        "none of the file's {columns} columns has a name known for e-mail or phone; say which column holds them, with \
+         `email` or `phone`, or put a row such as `email,first_name` at the top of the file"
     )]
     NoAddressColumn {
-        /// The columns' names.
-        columns: String,
+        /// How many columns there are.
+        columns: usize,
     },
     /// A column was named that is not there.
-    #[error("`{for_what}` is mapped to the column `{column}`, which the file does not have{hint}. It has: {columns}")]
+    #[error("`{for_what}` is mapped to the column `{column}`, which is not among the file's {columns}{hint}")]
     NoSuchColumn {
         /// What the column was to be read as.
         for_what: String,
@@ -48,8 +49,8 @@ pub enum MappingError {
         column: String,
         /// `; did you mean …?`, or nothing.
         hint: String,
-        /// The columns' names.
-        columns: String,
+        /// How many columns there are.
+        columns: usize,
     },
     /// A column that is read is there twice.
     #[error("the file has two columns named `{column}`; rename one of them, so that it is clear which to read")]
@@ -157,7 +158,7 @@ impl Columns {
         let phone = find(mapping.phone.as_ref(), "phone", PHONE)?;
         if email.is_none() && phone.is_none() {
             header.refuse_data()?;
-            return Err(MappingError::NoAddressColumn { columns: header.list() });
+            return Err(MappingError::NoAddressColumn { columns: header.0.len() });
         }
         let mut fields = Vec::new();
         for named in NAMED {
@@ -201,7 +202,7 @@ impl Header<'_> {
             None => String::new(),
         };
         let (for_what, column) = (for_what.to_owned(), shown(wanted));
-        Err(MappingError::NoSuchColumn { for_what, column, hint, columns: self.list() })
+        Err(MappingError::NoSuchColumn { for_what, column, hint, columns: self.0.len() })
     }
 
     /// The column that has one of these names, the likeliest first.
@@ -231,12 +232,6 @@ impl Header<'_> {
         let is_data =
             |name: &&str| name.contains(['@', '＠']) || name.bytes().filter(u8::is_ascii_digit).count() >= DATA_DIGITS;
         if self.0.iter().any(is_data) { Err(MappingError::NoHeader { columns: self.0.len() }) } else { Ok(()) }
-    }
-
-    fn list(&self) -> String {
-        let names: Vec<String> = self.0.iter().take(LISTED).map(|name| format!("`{}`", shown(name))).collect();
-        let more = self.0.len().saturating_sub(LISTED);
-        names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     }
 }
 

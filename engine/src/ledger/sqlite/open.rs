@@ -46,6 +46,7 @@ impl SqliteLedger {
     ) -> Result<Self> {
         let lock = lock(path)?;
         refuse_foreign(path).await?;
+        create_private(path)?;
         let options = options(path);
         let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
         prepare(&mut conn, path, &master, clock.now_ms()).await?;
@@ -90,6 +91,19 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
         // Freed pages are overwritten: what was erased is not left in the file.
         .pragma("secure_delete", "fast")
+}
+
+/// Makes the file, if it is new, readable by its owner only. SQLite gives its other files the same rights.
+fn create_private(path: &Path) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(LedgerError::Open(format!("the ledger {} cannot be made: {}", path.display(), error.kind()))),
+    }
 }
 
 fn lock(path: &Path) -> Result<std::fs::File> {
