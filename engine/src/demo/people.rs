@@ -88,8 +88,14 @@ pub(super) fn choose(file: &Path) -> Result<Chosen, DemoError> {
         .map_err(io("the contact file cannot be read"))?;
     let mut rows = Vec::new();
     // The import has said by now if there is anything wrong with the file.
-    if let Ok(mut parser) = RowParser::new(Default::default()) {
-        let _ = parser.feed(&beginning, &mut rows);
+    if let Ok(mut parser) = RowParser::new(Default::default())
+        && parser.feed(&beginning, &mut rows).is_ok()
+    {
+        let _ = parser.finish(&mut rows);
+    }
+    if beginning.len() as u64 == CHOOSE_FROM_BYTES {
+        // The last row was cut off.
+        rows.pop();
     }
     let mut chosen = Chosen::default();
     for (at, row) in rows.iter().take(CHOOSE_FROM_ROWS).enumerate() {

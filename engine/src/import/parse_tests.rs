@@ -117,7 +117,7 @@ fn a_file_that_cannot_be_read_is_refused_with_its_reason() {
         (b"\r\n\n\n", "the file is empty"),
         (b"\xff\xfe", "the file is empty"),
         (b"a@x.eu,Anna\nb@x.eu,Bo\n", "the first row looks like data"),
-        (b"id,city\n1,Oslo\n", "no column is known as e-mail or phone"),
+        (b"id,city\n1,Oslo\n", "none of the file's 2 columns has a name known for e-mail or phone"),
         (b"email,email\na@x.eu,b@x.eu\n", "two columns named `email`"),
         (wide.as_bytes(), "in line 1: the row has more than 1,000 columns"),
         (b"em\0ail\n", "in line 1: the row contains NUL"),
