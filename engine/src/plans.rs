@@ -25,6 +25,8 @@ use crate::ledger::{CampaignPlan, Ledger, LedgerError, PastSends};
 
 /// How far back sends are counted for limits per hour and day.
 const DAY_MS: i64 = 24 * 3_600_000;
+/// How long a campaign that no plan could be made of is left alone.
+const UNUSABLE_FOR: Duration = Duration::from_secs(60);
 /// Plans kept; the ones not used are forgotten when there are more.
 const PLANS_KEPT_MAX: usize = 10_000;
 
@@ -38,6 +40,8 @@ pub struct PlanBook {
     /// What a tenant without limits of its own gets.
     tenant_defaults: Windows,
     plans: Mutex<HashMap<CampaignId, Arc<Plan>>>,
+    /// Campaigns that no plan could be made of, and when that was tried.
+    unusable: Mutex<HashMap<CampaignId, Duration>>,
 }
 
 impl std::fmt::Debug for PlanBook {
@@ -57,7 +61,16 @@ impl PlanBook {
         attempts_max: u8,
         tenant_defaults: Windows,
     ) -> Self {
-        Self { ledger, accounts, limits, clock, attempts_max, tenant_defaults, plans: Mutex::default() }
+        Self {
+            ledger,
+            accounts,
+            limits,
+            clock,
+            attempts_max,
+            tenant_defaults,
+            plans: Mutex::default(),
+            unusable: Mutex::default(),
+        }
     }
 
     /// The account of this name.
@@ -80,6 +93,7 @@ impl PlanBook {
     /// Closes a campaign's plan, so that no worker of this process begins another request with it. A campaign that
     /// goes on gets a new plan; its limits stay.
     pub fn close(&self, campaign: CampaignId) {
+        self.unusable().remove(&campaign);
         if let Some(plan) = self.lock().remove(&campaign) {
             plan.open.store(false, Ordering::Release);
         }
@@ -128,6 +142,10 @@ impl PlanBook {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CampaignId, Arc<Plan>>> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unusable(&self) -> std::sync::MutexGuard<'_, HashMap<CampaignId, Duration>> {
+        self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, campaign: CampaignPlan) -> Result<Option<Plan>, LedgerUnavailable> {
@@ -179,8 +197,17 @@ impl Plans for PlanBook {
         if let Some(plan) = self.lock().get(&campaign) {
             return Ok(Some(plan.clone()));
         }
+        let now = self.clock.monotonic();
+        if self.unusable().get(&campaign).is_some_and(|since| now < *since + UNUSABLE_FOR) {
+            return Ok(None);
+        }
         let Some(found) = self.ledger.brief(campaign).await? else { return Ok(None) };
-        let Some(plan) = self.make(found).await? else { return Ok(None) };
+        let Some(plan) = self.make(found).await? else {
+            let mut unusable = self.unusable();
+            unusable.retain(|_, since| now < *since + UNUSABLE_FOR);
+            unusable.insert(campaign, now);
+            return Ok(None);
+        };
         let plan = Arc::new(plan);
         if plan.is_open() {
             let mut plans = self.lock();

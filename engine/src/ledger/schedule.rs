@@ -87,8 +87,8 @@ pub trait Schedule: Send + Sync + 'static {
         verdicts: &[(i64, Verdict)],
         now_ms: i64,
     ) -> Result<Vec<i64>>;
-    /// Pauses the campaigns of an account that its provider refuses. Returns them.
-    async fn pause_account(&self, account: &str, reason: &str) -> Result<Vec<(TenantId, CampaignId)>>;
+    /// Pauses the campaigns of an account that its provider refuses, apart from those past their end. Returns them.
+    async fn pause_account(&self, account: &str, reason: &str, now_ms: i64) -> Result<Vec<(TenantId, CampaignId)>>;
     /// Completes a campaign if all of it is expanded and every recipient final. True if it is now.
     async fn complete(&self, campaign: CampaignId, now_ms: i64) -> Result<bool>;
     /// Forgets the answers of idempotent calls stored before then. Returns how many.

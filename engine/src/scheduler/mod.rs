@@ -120,6 +120,10 @@ impl Desk {
         std::mem::take(&mut self.restarted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn put_back(&self, restarted: Vec<CampaignId>) {
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).extend(restarted);
+    }
+
     fn set_stalls(&self, stalls: HashMap<CampaignId, StallReason>) {
         *self.stalls.lock().unwrap_or_else(PoisonError::into_inner) = stalls;
     }
@@ -163,10 +167,17 @@ impl Scheduler {
     async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
-        let campaigns = self.ledger.unfinished().await?;
+        // Before the look: what was committed before the desk heard of it is in what is looked at.
         let restarted = self.desk.take_restarted();
+        let campaigns = match self.ledger.unfinished().await {
+            Ok(campaigns) => campaigns,
+            Err(error) => {
+                self.desk.put_back(restarted);
+                return Err(error);
+            }
+        };
         self.restart(&campaigns, &restarted, state);
-        self.pause_refused(&campaigns).await?;
+        self.pause_refused(&campaigns, now_ms).await?;
         self.complete(&campaigns, state, now_ms).await?;
         let mut busy = self.expand(&campaigns, now_ms).await?;
         busy |= state.endings.step(self, &campaigns, now_ms).await?;
@@ -266,16 +277,19 @@ impl Scheduler {
     }
 
     /// An account that its provider refuses: its campaigns pause with the reason, and no recipient fails for it.
-    async fn pause_refused(&self, campaigns: &[CampaignBrief]) -> Result<(), LedgerError> {
+    async fn pause_refused(&self, campaigns: &[CampaignBrief], now_ms: i64) -> Result<(), LedgerError> {
         for account in self.plans.accounts() {
             let sends = |c: &CampaignBrief| {
-                c.state == CampaignState::Running && c.lane == Lane::Bulk && *c.account == *account.name
+                c.state == CampaignState::Running
+                    && c.lane == Lane::Bulk
+                    && *c.account == *account.name
+                    && c.expires_at_ms.is_none_or(|at| at > now_ms)
             };
             if campaigns.iter().any(sends)
                 && let Some(Pause::Refused(code)) = self.limits.paused(&account.name)
             {
                 let reason = format!("the provider refuses the account `{}` ({code})", account.name);
-                for (_, campaign) in self.ledger.pause_account(&account.name, &reason).await? {
+                for (_, campaign) in self.ledger.pause_account(&account.name, &reason, now_ms).await? {
                     tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");
                     self.plans.close(campaign);
                 }

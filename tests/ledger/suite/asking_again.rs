@@ -35,7 +35,8 @@ pub(crate) async fn a_request_is_asked_again_with_its_first_token(fixture: &dyn 
 
     let claimed = sending.claim(&[0, 2]).await;
     assert_eq!(numbers(&claimed), [2], "it is reported, not mixed in");
-    assert_eq!(claimed.again, [AskAgain { root, seqs: vec![0] }]);
+    assert_eq!(claimed.again, [AskAgain { root, seqs: vec![0, 1, 3] }], "with all it needs permits for");
+    assert!(sending.claim_again_with_permits(root, 2).await.attempt.is_none(), "with fewer it is not asked");
     let claimed = sending.claim_again(root).await;
     assert_eq!(numbers(&claimed), [0, 1, 3]);
     assert!(claimed.root == token && claimed.token != token, "the key of the request is the first one's");
@@ -117,6 +118,8 @@ pub(crate) async fn a_repeat_that_was_refused_for_now_leaves_the_first_in_doubt(
     sending.assert_states(&[(DeliveryState::RetryWait, 2)]).await;
     assert!(sending.claim_again(root).await.attempt.is_none());
     world.clock.advance(100);
+    assert!(world.ledger.wake_waiting(world.now_ms(), 10).await.unwrap().is_empty(), "a refused repeat is not hurried");
+    world.clock.advance(5_000);
     world.ledger.wake_waiting(world.now_ms(), 10).await.unwrap();
     assert_asked_for_with_the_first_token(&sending, root, token).await;
 }
@@ -130,6 +133,8 @@ pub(crate) async fn a_repeat_that_was_refused_for_good_leaves_the_first_in_doubt
     for seq in [0, 1] {
         sending.assert_stands(seq, DeliveryState::Unknown, "bad_address").await;
     }
+    assert!(sending.unknown_due().await.is_empty(), "a refused repeat is not hurried");
+    world.clock.advance(5_000);
     assert!(sending.unknown_due().await.remove(0).root_token == token);
     sending.settle_all(attempt, &[0, 1], &Verdict::AskAgain).await;
     assert_asked_for_with_the_first_token(&sending, root, token).await;

@@ -206,7 +206,13 @@ impl Sending<'_> {
     }
 
     pub(crate) async fn claim_again(&self, root: AttemptId) -> Claimed {
-        self.world.ledger.claim_again(&self.claim_of(&[], self.world.token()), root).await.unwrap()
+        self.claim_again_with_permits(root, 1_000).await
+    }
+
+    /// With permits for so many.
+    pub(crate) async fn claim_again_with_permits(&self, root: AttemptId, permits: i64) -> Claimed {
+        let seqs: Vec<i64> = (0..permits).collect();
+        self.world.ledger.claim_again(&self.claim_of(&seqs, self.world.token()), root).await.unwrap()
     }
 
     pub(crate) async fn record(&self, attempt: AttemptId, outcomes: &[(i64, Outcome)]) {

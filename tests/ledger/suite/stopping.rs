@@ -201,10 +201,10 @@ pub(crate) async fn only_the_failures_asked_for_are_retried(fixture: &dyn Fixtur
 pub(crate) async fn a_refused_account_pauses_its_campaigns(fixture: &dyn Fixture) {
     let world = World::new(fixture).await;
     let sending = world.running_to_crowd(1).await;
-    assert!(world.ledger.pause_account("other", "http_401").await.unwrap().is_empty());
-    let paused = world.ledger.pause_account(ACCOUNT, "http_401").await.unwrap();
+    assert!(world.ledger.pause_account("other", "http_401", 0).await.unwrap().is_empty());
+    let paused = world.ledger.pause_account(ACCOUNT, "http_401", 0).await.unwrap();
     assert_eq!(paused, [(world.tenant, sending.id)]);
     assert_eq!(sending.progress().await.pause_reason.as_deref(), Some("http_401"));
     assert!(sending.claim(&[0]).await.attempt.is_none());
-    assert!(world.ledger.pause_account(ACCOUNT, "http_401").await.unwrap().is_empty());
+    assert!(world.ledger.pause_account(ACCOUNT, "http_401", 0).await.unwrap().is_empty());
 }

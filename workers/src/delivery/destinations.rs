@@ -3,6 +3,9 @@
 use super::{LedgerUnavailable, Plan, Plane};
 use crate::limits::Scope;
 
+/// The last of a batch comes back at most this much after the first.
+const SPREAD_MAX_MS: f64 = 300_000.0;
+
 /// Leaves the deliveries whose domain or country has permits; the others wait in the ledger for their turn.
 pub(super) async fn with_permits(seqs: &[i64], plan: &Plan, plane: &Plane) -> Result<Vec<i64>, LedgerUnavailable> {
     if !plane.limits.limits_destinations() {
@@ -26,9 +29,13 @@ pub(super) async fn with_permits(seqs: &[i64], plan: &Plan, plane: &Plane) -> Re
         let (permits, wait) = plane.limits.destination_permits(destination, members.len());
         let (now, later) = members.split_at(permits.min(members.len()));
         granted.extend_from_slice(now);
-        // Each waits one step longer than the one before, so that they come back spread out.
-        let step = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4).max(1);
-        waits.extend(later.iter().zip(1..).map(|(seq, nth)| (*seq, now_ms.saturating_add(step.saturating_mul(nth)))));
+        // They come back spread out at the limit's own rate, so that not all of them ask again at once.
+        let first_ms = now_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4));
+        let rate = plane.limits.per_second(&[Scope::Destination(destination)]).unwrap_or(1.0).max(0.001);
+        waits.extend(later.iter().zip(0_u32..).map(|(seq, nth)| {
+            let behind_ms = (f64::from(nth) * 1_000.0 / rate).min(SPREAD_MAX_MS);
+            (*seq, first_ms.saturating_add(behind_ms as i64))
+        }));
     }
     if !waits.is_empty() {
         metrics::counter!("dispatch_deferred_total", "scope" => Scope::Destination(0).label())

@@ -124,6 +124,10 @@ async fn send_claimed(
     metrics::histogram!("dispatch_claim_batch_size").record(claimed.deliveries.len() as f64);
 
     let prepared = prepare::prepare(&claimed, plan, plane);
+    // What does not go out with the others is on record before they leave: after a crash it must not pass for sent.
+    let mut released = record::now(attempt, prepared.settled, plan, plane).await?;
     let answers = send::send(&prepared.requests, permits, plan, plane, send_by);
-    record::as_they_come(attempt, prepared.settled, answers, plan, plane).await
+    released.extend(record::as_they_come(attempt, answers, plan, plane).await?);
+    plane.limits.give_back(permits, released.len());
+    Ok(released)
 }

@@ -31,6 +31,22 @@ pub struct Account {
     pub requests_open_max: usize,
     /// Requests without an answer since the last one with an answer.
     pub(super) unanswered: AtomicU32,
+    /// A request is out to see whether a silent provider answers again.
+    probing: AtomicBool,
+}
+
+/// Requests in a row without an answer after which an account counts as silent.
+pub(super) const SILENT_REQUESTS: u32 = 3;
+
+/// Leave to make a request; of a silent account there is one at a time.
+pub(super) struct Leave<'a>(Option<&'a AtomicBool>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if let Some(probing) = self.0 {
+            probing.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl std::fmt::Debug for Account {
@@ -55,7 +71,16 @@ impl Account {
             requests: Semaphore::new(requests_open_max),
             requests_open_max,
             unanswered: AtomicU32::new(0),
+            probing: AtomicBool::new(false),
         }
+    }
+
+    /// Leave to make a request now.
+    pub(super) fn may_ask(&self) -> Option<Leave<'_>> {
+        if self.unanswered.load(Ordering::Relaxed) < SILENT_REQUESTS {
+            return Some(Leave(None));
+        }
+        (!self.probing.swap(true, Ordering::AcqRel)).then(|| Leave(Some(&self.probing)))
     }
 
     /// The fixed facts of its provider.

@@ -20,13 +20,12 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// When the ledger did not take an outcome in time. The requests are seen to their end even then.
 pub(super) async fn as_they_come(
     attempt: AttemptId,
-    settled: Vec<(i64, Outcome)>,
     answers: impl Stream<Item = Vec<(i64, Outcome)>> + Send,
     plan: &Plan,
     plane: &Plane,
 ) -> Result<Vec<i64>, LedgerUnavailable> {
     let mut answers = pin!(answers.fuse());
-    let mut outcomes = settled;
+    let mut outcomes = Vec::new();
     let mut released = Vec::new();
     let mut all_in = false;
     while !(all_in && outcomes.is_empty()) {
@@ -40,8 +39,8 @@ pub(super) async fn as_they_come(
         if batch.is_empty() {
             continue;
         }
+        released.extend(released_of(&batch));
         batch.sort_unstable_by_key(|(seq, _)| *seq);
-        released.extend(batch.iter().filter(|(_, outcome)| is_released(outcome)).map(|(seq, _)| *seq));
         let record = Record { plan, attempt, outcomes: batch, now_ms: plane.clock.now_ms() };
         let mut recording = pin!(until_taken(&record, plane));
         let recorded = loop {
@@ -62,8 +61,27 @@ pub(super) async fn as_they_come(
     Ok(released)
 }
 
-const fn is_released(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Released { .. })
+/// Records outcomes that wait for no answer. Returns the deliveries that were released.
+///
+/// # Errors
+/// When the ledger did not take them in time.
+pub(super) async fn now(
+    attempt: AttemptId,
+    mut outcomes: Vec<(i64, Outcome)>,
+    plan: &Plan,
+    plane: &Plane,
+) -> Result<Vec<i64>, LedgerUnavailable> {
+    let released = released_of(&outcomes);
+    if !outcomes.is_empty() {
+        outcomes.sort_unstable_by_key(|(seq, _)| *seq);
+        until_taken(&Record { plan, attempt, outcomes, now_ms: plane.clock.now_ms() }, plane).await?;
+    }
+    Ok(released)
+}
+
+fn released_of(outcomes: &[(i64, Outcome)]) -> Vec<i64> {
+    let is_released = |outcome: &Outcome| matches!(outcome, Outcome::Released { .. });
+    outcomes.iter().filter(|(_, outcome)| is_released(outcome)).map(|(seq, _)| *seq).collect()
 }
 
 /// What a provider accepted must not be forgotten because a database blinked.

@@ -106,7 +106,7 @@ pub struct Claimed {
 pub struct AskAgain {
     /// The attempt whose token made its key.
     pub root: AttemptId,
-    /// Its members that are ready, ascending.
+    /// All its members that are ready, ascending.
     pub seqs: Vec<i64>,
 }
 
@@ -177,7 +177,8 @@ pub trait Claims: Send + Sync + 'static {
     /// T5 for a batch, durable when it returns: checks and marks in one transaction, and stops what may not be sent.
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, LedgerUnavailable>;
 
-    /// T5 for the open members of an unknown request that is to be asked again with its first key.
+    /// T5 for the members of an unknown request that is to be asked again with its first key: all of them, or none when
+    /// they are more than `claim.seqs`.
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> Result<Claimed, LedgerUnavailable>;
 
     /// T6 to T9 and T21 for a batch, by compare-and-set on the attempt. Safe to repeat.

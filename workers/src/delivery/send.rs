@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{Counts, Outcome, Plan, Plane, prepare::Prepared, retry_delay};
+use super::{Counts, Outcome, Plan, Plane, plan::SILENT_REQUESTS, prepare::Prepared, retry_delay};
 use crate::{
     limits::{Pause, Permits},
     providers::{Answer, Class, Request, Signal, Verdict},
@@ -12,9 +12,6 @@ use crate::{
 
 /// An account that could not be reached at all is left alone for this long, then tried again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
-
-/// Requests in a row without an answer after which an account rests.
-const SILENT_REQUESTS: u32 = 3;
 
 /// Its first rest; doubles with each further request without an answer.
 const SILENT_REST: Duration = Duration::from_millis(500);
@@ -48,10 +45,11 @@ async fn send_one(
     let may_send = slot.is_ok()
         && plan.is_open()
         && plane.clock.monotonic() < send_by
+        && plane.limits.are_fresh(permits)
         && plane.limits.paused(&account.name).is_none();
-    if !may_send {
+    let Some(probe) = may_send.then(|| account.may_ask()).flatten() else {
         return request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
-    }
+    };
     plane.limits.depart(permits, request.members.len());
     let began = plane.clock.monotonic();
     let answer = account
@@ -68,6 +66,7 @@ async fn send_one(
     measure(&answer, plan, plane.clock.monotonic().saturating_sub(began));
     heed(&answer, plan, plane);
     rest_if_silent(&answer, plan, plane);
+    drop(probe);
     let now_ms = plane.clock.now_ms();
     request
         .members
@@ -78,7 +77,7 @@ async fn send_one(
 }
 
 /// A provider that stops answering must not make a whole list unknown: from the third request in a row without an
-/// answer on, the account rests, longer each time.
+/// answer on, the account rests, longer each time, and is then asked by one request alone.
 fn rest_if_silent(answer: &Answer, plan: &Plan, plane: &Plane) {
     let account = &plan.account;
     if !answer.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Unknown(_))) {

@@ -60,7 +60,8 @@ impl Scope {
 pub enum Pause {
     /// The provider asked for it; over at this moment of the monotonic clock.
     Until(Duration),
-    /// The account was refused; over when an operator says so.
+    /// The account was refused; over when an operator says so, or after five minutes, when the next request tells
+    /// whether it still is. Its campaigns stay paused; single messages go on by themselves once it is mended.
     Refused(Code),
 }
 
@@ -76,7 +77,8 @@ pub type Past = Vec<(Duration, u64)>;
 pub struct Limits {
     clock: Arc<dyn Clock>,
     limits: Mutex<HashMap<Scope, Limit>>,
-    pauses: Mutex<HashMap<Arc<str>, Pause>>,
+    /// By account: the pause and when it was set.
+    pauses: Mutex<HashMap<Arc<str>, (Pause, Duration)>>,
     changed: Notify,
 }
 
@@ -88,6 +90,9 @@ impl std::fmt::Debug for Limits {
 
 /// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// After this long a refused account is asked again.
+const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
 
 /// When to ask again where no window says: the next step of a pace.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -135,13 +140,13 @@ impl Limits {
     /// Pauses an account for all workers. A refusal is not shortened by a wait, nor a long wait by a short one.
     pub fn pause(&self, account: &Arc<str>, pause: Pause) {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let stronger = match (pauses.get(account), &pause) {
+        let stronger = match (pauses.get(account).map(|(pause, _)| pause), &pause) {
             (Some(Pause::Refused(_)), Pause::Until(_)) => false,
             (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
             (None | Some(_), _) => true,
         };
         if stronger {
-            pauses.insert(account.clone(), pause);
+            pauses.insert(account.clone(), (pause, self.clock.monotonic()));
         }
     }
 
@@ -156,13 +161,16 @@ impl Limits {
     pub fn paused(&self, account: &str) -> Option<Pause> {
         let now = self.clock.monotonic();
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        match pauses.get(account) {
-            Some(Pause::Until(until)) if *until <= now => {
-                pauses.remove(account);
-                None
-            }
-            pause => pause.cloned(),
+        let (pause, since) = pauses.get(account)?;
+        let is_over = match pause {
+            Pause::Until(until) => *until <= now,
+            Pause::Refused(_) => now.saturating_sub(*since) >= REFUSED_ASKED_AGAIN,
+        };
+        if is_over {
+            pauses.remove(account);
+            return None;
         }
+        Some(pause.clone())
     }
 
     /// Takes permits for up to `wanted` sends that pass all of `scopes`, waiting at most `patience` for the first.
@@ -189,6 +197,15 @@ impl Limits {
                 window.depart(permits.taken_at, sends, now);
             }
         }
+    }
+
+    /// Whether something may still be sent on these permits. Where a second is limited they are good for a second:
+    /// later they would leave together with those of a later one.
+    #[must_use]
+    pub fn are_fresh(&self, permits: &Permits) -> bool {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_paced = permits.scopes.iter().any(|scope| limits.get(scope).is_some_and(|limit| limit.pace.is_some()));
+        !is_paced || self.clock.monotonic().saturating_sub(permits.taken_at) < Duration::from_secs(1)
     }
 
     /// Takes back permits that were not used: nothing was sent on them. Those whose moment has passed are forfeited,

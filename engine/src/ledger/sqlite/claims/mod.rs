@@ -6,7 +6,7 @@
 mod mark;
 pub(super) mod record;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use dispatch_schemas::{
@@ -21,7 +21,7 @@ use dispatch_workers::{
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use mark::mark;
-use record::record_batch;
+use record::{Repeats, record_batch};
 
 use super::{SqliteLedger, rows, tally::Moves};
 use crate::ledger::{LedgerError, Result};
@@ -96,23 +96,27 @@ impl Claims for SqliteLedger {
     }
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
-        let claimer = Claimer::new(claim);
+        let (claimer, most) = (Claimer::new(claim), claim.seqs.len());
         let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
         Ok(self
             .writer
             .run("claim_again", move |conn| {
-                Box::pin(async move { claim_root(conn, claimer.at(clock.now_ms()), attempt, root).await })
+                Box::pin(async move { claim_root(conn, claimer.at(clock.now_ms()), attempt, (root, most)).await })
             })
             .await?)
     }
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
         let (campaign, lane) = (record.plan.campaign, record.plan.lane);
+        let repeats = match record.plan.account.contract().class {
+            Class::KeyWithTtl { .. } => Repeats::Whole,
+            Class::ClientId | Class::EchoOnly | Class::Nothing => Repeats::Each,
+        };
         let (attempt, outcomes, now_ms) = (record.attempt, record.outcomes.clone(), record.now_ms);
         Ok(self
             .writer
             .run("record", move |conn| {
-                Box::pin(async move { record_batch(conn, campaign, lane, attempt, &outcomes, now_ms).await })
+                Box::pin(async move { record_batch(conn, campaign, (lane, repeats), attempt, &outcomes, now_ms).await })
             })
             .await?)
     }
@@ -127,8 +131,7 @@ impl Claims for SqliteLedger {
         plan: &Plan,
         seqs: &[i64],
     ) -> std::result::Result<Vec<Option<i64>>, LedgerUnavailable> {
-        let found = destinations(&self.readers, plan.campaign, plan.channel, seqs).await?;
-        Ok(found)
+        Ok(destinations(&self.readers, plan, seqs).await?)
     }
 }
 
@@ -223,17 +226,35 @@ async fn claim_batch(
         .bind(rows::json_ranges(seqs))
         .fetch_all(&mut *conn)
         .await?;
-    let mut again: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let mut roots = BTreeSet::new();
     let mut sifted = Sifted::default();
     for row in &found {
         match sifted.root_to_ask(row, &claimer)? {
-            Some(root) => again.entry(root).or_default().push(row.try_get("seq")?),
+            Some(root) => drop(roots.insert(root)),
             None => sifted.take(row, &claimer)?,
         }
     }
     let claimed = mark(conn, claimer, attempt, None, sifted).await?;
-    let again = again.into_iter().map(|(root, seqs)| AskAgain { root: AttemptId(root), seqs }).collect();
+    let mut again = Vec::with_capacity(roots.len());
+    for root in roots {
+        let root = AttemptId(root);
+        again.push(AskAgain { root, seqs: ready_members(conn, claimer.campaign, root).await? });
+    }
     Ok(Claimed { again, ..claimed })
+}
+
+/// All deliveries that an unknown request is to be repeated with.
+async fn ready_members(conn: &mut SqliteConnection, campaign: CampaignId, root: AttemptId) -> Result<Vec<i64>> {
+    let rows = sqlx::query(
+        "SELECT d.seq FROM attempt a CROSS JOIN json_each(a.ranges) r CROSS JOIN delivery d
+             ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
+          WHERE a.id = ?2 AND d.root_id = ?2 AND d.doubted = 1 AND NOT d.alone AND d.state = 'ready' ORDER BY d.seq",
+    )
+    .bind(campaign.0)
+    .bind(root.0)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// T5 for the members of an unknown request that are to be asked again with the key of its first attempt.
@@ -244,7 +265,7 @@ async fn claim_root(
     conn: &mut SqliteConnection,
     claimer: Claimer,
     attempt: AttemptId,
-    root: AttemptId,
+    (root, most): (AttemptId, usize),
 ) -> Result<Claimed> {
     if !is_claimable(conn, claimer).await? {
         return Ok(claimer.nothing());
@@ -282,6 +303,10 @@ async fn claim_root(
         .bind(root.0)
         .fetch_all(&mut *conn)
         .await?;
+    if found.len() > most {
+        // There are permits for fewer.
+        return Ok(claimer.nothing());
+    }
     let mut sifted = Sifted::default();
     for row in &found {
         sifted.take(row, &claimer)?;
@@ -305,6 +330,13 @@ async fn is_claimable(conn: &mut SqliteConnection, claimer: Claimer) -> Result<b
     Ok(row.is_some())
 }
 
+/// Whether a delivery may have been accepted under a key that its provider has forgotten by now.
+fn is_too_late(row: &SqliteRow, claimer: &Claimer) -> Result<bool> {
+    let first: Option<i64> = row.try_get("first_sent_at_ms")?;
+    let (Some(first), Some(safe_ms)) = (first, claimer.key_safe_ms) else { return Ok(false) };
+    Ok(row.try_get::<i64, _>("doubted")? != 0 && first.saturating_add(safe_ms) <= claimer.now_ms)
+}
+
 /// A batch's candidates: those to claim, and those that may not be sent.
 #[derive(Default)]
 struct Sifted {
@@ -319,18 +351,16 @@ impl Sifted {
     /// The request a delivery must be repeated with, when its provider remembers the key of a whole request.
     fn root_to_ask(&self, row: &SqliteRow, claimer: &Claimer) -> Result<Option<i64>> {
         let is_whole = row.try_get::<i64, _>("doubted")? != 0 && row.try_get::<i64, _>("alone")? == 0;
-        Ok(if claimer.key_safe_ms.is_some() && is_whole { row.try_get("root_id")? } else { None })
+        let asks = claimer.key_safe_ms.is_some() && is_whole && !is_too_late(row, claimer)?;
+        Ok(if asks { row.try_get("root_id")? } else { None })
     }
 
     fn take(&mut self, row: &SqliteRow, claimer: &Claimer) -> Result<()> {
         let seq = row.try_get("seq")?;
         let doubted = row.try_get::<i64, _>("doubted")? != 0;
-        if let (true, Some(safe_ms)) = (doubted, claimer.key_safe_ms) {
-            let first: Option<i64> = row.try_get("first_sent_at_ms")?;
-            if first.is_some_and(|first| first.saturating_add(safe_ms) <= claimer.now_ms) {
-                self.too_late.push(seq);
-                return Ok(());
-            }
+        if is_too_late(row, claimer)? {
+            self.too_late.push(seq);
+            return Ok(());
         }
         let contact = row.try_get::<Option<i64>, _>("contact_id")?;
         let address = row.try_get::<Option<Vec<u8>>, _>("address")?;
@@ -379,15 +409,15 @@ async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i6
     moves.write(campaign, conn).await
 }
 
-async fn destinations(
-    readers: &sqlx::SqlitePool,
-    campaign: CampaignId,
-    channel: Channel,
-    seqs: &[i64],
-) -> Result<Vec<Option<i64>>> {
-    let (_, _, destination) = address_columns(channel);
+/// Members of a request that is repeated whole pass no limit one by one: it had its permits the first time.
+async fn destinations(readers: &sqlx::SqlitePool, plan: &Plan, seqs: &[i64]) -> Result<Vec<Option<i64>>> {
+    let (campaign, (_, _, destination)) = (plan.campaign, address_columns(plan.channel));
+    let is_repeated = match plan.account.contract().class {
+        Class::KeyWithTtl { .. } => "d.doubted AND NOT d.alone",
+        Class::ClientId | Class::EchoOnly | Class::Nothing => "0",
+    };
     let sql = format!(
-        "SELECT c.{destination} FROM json_each(?2) j
+        "SELECT CASE WHEN {is_repeated} THEN NULL ELSE c.{destination} END FROM json_each(?2) j
            LEFT JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
            LEFT JOIN contact c ON c.id = d.contact_id ORDER BY j.key"
     );

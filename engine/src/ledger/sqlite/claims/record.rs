@@ -18,7 +18,7 @@ use crate::ledger::{
 pub(super) async fn record_batch(
     conn: &mut SqliteConnection,
     campaign: CampaignId,
-    lane: Lane,
+    (lane, repeats): (Lane, Repeats),
     attempt: AttemptId,
     outcomes: &[(i64, Outcome)],
     now_ms: i64,
@@ -29,7 +29,7 @@ pub(super) async fn record_batch(
     let doubted = doubted_among(conn, campaign, outcomes).await?;
     let mut groups: Vec<(Next<'_>, Vec<Member<'_>>)> = Vec::new();
     for (seq, outcome) in outcomes {
-        let next = if doubted.contains(seq) { next_when_doubted(outcome, now_ms) } else { next(outcome) };
+        let next = if doubted.contains(seq) { next_when_doubted(outcome, repeats, now_ms) } else { next(outcome) };
         let provider_id = match outcome {
             Outcome::Accepted { provider_id } => provider_id.as_deref(),
             _ => None,
@@ -40,10 +40,11 @@ pub(super) async fn record_batch(
             None => groups.push((next, vec![member])),
         }
     }
-    let mut recorded = 0;
+    let (mut recorded, mut released) = (0, 0);
     for (next, members) in &groups {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
         recorded += done;
+        released += if next.state == DeliveryState::Ready { done } else { 0 };
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
         if next.state == DeliveryState::Accepted && done != members.len() as u64 {
@@ -57,7 +58,7 @@ pub(super) async fn record_batch(
         let seqs: Vec<i64> = outcomes.iter().map(|(seq, _)| *seq).collect();
         forget_messages(conn, campaign, &seqs).await?;
     }
-    close_attempt(conn, attempt, recorded, now_ms).await?;
+    close_attempt(conn, attempt, (recorded, released), now_ms).await?;
     moves.write(campaign, conn).await
 }
 
@@ -72,6 +73,18 @@ struct Next<'a> {
     key: Key,
     alone: i64,
 }
+
+/// How a request of several recipients is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeats {
+    /// Whole, under its one key (class A).
+    Whole,
+    /// Recipient by recipient: each has a key of its own.
+    Each,
+}
+
+/// How long a delivery waits whose repeat was refused, before anything else is tried.
+const REFUSED_REPEAT_WAITS_MS: i64 = 5_000;
 
 /// What becomes of the send key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,18 +144,28 @@ fn next(outcome: &Outcome) -> Next<'_> {
 
 /// The same for a delivery that an earlier attempt with this key may have got accepted. A refusal of the repeat says
 /// nothing about that attempt, so the doubt and the key stay.
-fn next_when_doubted(outcome: &Outcome, now_ms: i64) -> Next<'_> {
+fn next_when_doubted(outcome: &Outcome, repeats: Repeats, now_ms: i64) -> Next<'_> {
+    // A delivery whose request has one key for all can't leave it; with a key of its own it may travel alone.
+    let alone = |alone: &bool| i64::from(*alone && repeats == Repeats::Each);
     match outcome {
         Outcome::Duplicate => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") },
-        Outcome::Failed(code) => {
-            Next { next_at_ms: Some(now_ms), attempts: 1, ..Next::new(DeliveryState::Unknown, code.as_str()) }
-        }
-        Outcome::Retry { at_ms, code, counts, .. } => Next {
-            next_at_ms: Some(*at_ms),
+        Outcome::Failed(code) => Next {
+            next_at_ms: Some(now_ms.saturating_add(REFUSED_REPEAT_WAITS_MS)),
+            attempts: 1,
+            ..Next::new(DeliveryState::Unknown, code.as_str())
+        },
+        Outcome::Retry { at_ms, code, counts, alone: wants_alone } => Next {
+            next_at_ms: Some(match repeats {
+                Repeats::Each => *at_ms,
+                Repeats::Whole => (*at_ms).max(now_ms.saturating_add(REFUSED_REPEAT_WAITS_MS)),
+            }),
             attempts: i64::from(*counts == Counts::AsAttempt),
+            alone: alone(wants_alone),
             ..Next::new(DeliveryState::RetryWait, code.as_str())
         },
-        Outcome::Released { .. } => Next::new(DeliveryState::Ready, ""),
+        Outcome::Released { alone: wants_alone } => {
+            Next { alone: alone(wants_alone), ..Next::new(DeliveryState::Ready, "") }
+        }
         Outcome::Erased => Next::new(DeliveryState::UnknownFinal, StopReason::Erased.as_str()),
         Outcome::Accepted { .. } | Outcome::Unknown { .. } => next(outcome),
     }
@@ -224,14 +247,22 @@ pub(in crate::ledger::sqlite) async fn forget_messages(
 }
 
 /// Takes recorded deliveries off an attempt; with the last one it has ended.
-async fn close_attempt(conn: &mut SqliteConnection, attempt: AttemptId, done: u64, now_ms: i64) -> Result<()> {
+async fn close_attempt(
+    conn: &mut SqliteConnection,
+    attempt: AttemptId,
+    (recorded, released): (u64, u64),
+    now_ms: i64,
+) -> Result<()> {
+    // What was released was not sent: it does not count in the day's limit either.
     sqlx::query(
-        "UPDATE attempt SET open = open - ?2, ended_at_ms = CASE WHEN open <= ?2 THEN ?3 END
+        "UPDATE attempt SET open = open - ?2, deliveries = deliveries - ?4,
+                ended_at_ms = CASE WHEN open <= ?2 THEN ?3 END
           WHERE id = ?1 AND ended_at_ms IS NULL",
     )
     .bind(attempt.0)
-    .bind(i64::try_from(done).unwrap_or(i64::MAX))
+    .bind(i64::try_from(recorded).unwrap_or(i64::MAX))
     .bind(now_ms)
+    .bind(i64::try_from(released).unwrap_or(i64::MAX))
     .execute(conn)
     .await?;
     Ok(())

@@ -200,17 +200,19 @@ impl Schedule for SqliteLedger {
             .await
     }
 
-    async fn pause_account(&self, account: &str, reason: &str) -> Result<Vec<(TenantId, CampaignId)>> {
+    async fn pause_account(&self, account: &str, reason: &str, now_ms: i64) -> Result<Vec<(TenantId, CampaignId)>> {
         let (account, reason) = (account.to_owned(), reason.to_owned());
         self.writer
             .run("pause_account", move |conn| {
                 Box::pin(async move {
                     let rows = sqlx::query(
                         "UPDATE campaign SET state = 'paused', pause_reason = ?2
-                          WHERE account = ?1 AND state = 'running' AND lane = 'bulk' RETURNING tenant_id, id",
+                          WHERE account = ?1 AND state = 'running' AND lane = 'bulk'
+                            AND (expires_at_ms IS NULL OR expires_at_ms > ?3) RETURNING tenant_id, id",
                     )
                     .bind(account)
                     .bind(reason)
+                    .bind(now_ms)
                     .fetch_all(conn)
                     .await?;
                     rows.iter().map(|row| Ok((TenantId(row.try_get(0)?), CampaignId(row.try_get(1)?)))).collect()

@@ -27,13 +27,16 @@ pub(super) async fn ready_from(readers: &SqlitePool, campaign: CampaignId, from:
     if last - first + 1 == run.try_get::<i64, _>(2)? {
         return Ok((first..=last).collect());
     }
-    let rows =
-        sqlx::query("SELECT seq FROM delivery WHERE campaign_id = ? AND seq BETWEEN ? AND ? AND state = 'ready'")
-            .bind(campaign.0)
-            .bind(first)
-            .bind(last)
-            .fetch_all(readers)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT seq FROM delivery WHERE campaign_id = ? AND seq BETWEEN ? AND ? AND state = 'ready'
+          ORDER BY seq LIMIT ?",
+    )
+    .bind(campaign.0)
+    .bind(first)
+    .bind(last)
+    .bind(limit)
+    .fetch_all(readers)
+    .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
