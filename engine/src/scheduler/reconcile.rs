@@ -185,6 +185,10 @@ impl Reconciler {
         each(group, |delivery| match findings.next().unwrap_or(Finding::CannotTell) {
             Finding::Accepted { provider_id } => Verdict::Accepted { evidence: "log", provider_id },
             Finding::Refused(code) => Verdict::Refused(code.as_str().to_owned()),
+            // Its log never had it, and it was tried often enough.
+            Finding::Absent if delivery.attempts >= u32::from(self.plans.attempts_max()) => {
+                Verdict::Refused("attempts_used_up".to_owned())
+            }
             Finding::Absent => Verdict::Absent,
             Finding::CannotTell => self.by_policy(brief, group, delivery, now_ms),
         })
