@@ -5,6 +5,7 @@ pub mod cli;
 pub mod demo;
 pub mod engine;
 pub mod import;
+pub mod journal;
 pub mod ledger;
 pub mod plans;
 pub mod queue;

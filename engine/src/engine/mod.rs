@@ -10,7 +10,7 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
-    delivery::{Account, Jobs, Plane, Plans, work},
+    delivery::{Account, Jobs, NoJournal, Plane, Plans, Recording, work},
     limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
     sealing::{KeyFileError, MasterKey},
@@ -192,6 +192,8 @@ impl Engine {
             entropy: entropy.clone(),
             send_keys,
             timing: settings.timing,
+            journal: Arc::new(NoJournal),
+            recording: Recording::default(),
         });
         for (channel, runs) in
             [(Channel::Email, settings.workers.email_runs), (Channel::Sms, settings.workers.sms_runs)]

@@ -17,10 +17,11 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 pub use plan::{Account, Plan};
+pub use record::Recording;
 pub use retry_delay::RetryDelay;
 pub use seams::{
-    AskAgain, Claim, Claimed, ClaimedDelivery, Claims, Counts, Jobs, LedgerUnavailable, Outcome, Receipt, Record, Run,
-    SealedContact,
+    AskAgain, Claim, Claimed, ClaimedDelivery, Claims, Counts, Jobs, Journal, Kept, LedgerUnavailable, NoJournal,
+    Outcome, Receipt, Record, Run, SealedContact,
 };
 pub use timing::Timing;
 pub use worker::{Plans, work};
@@ -53,6 +54,10 @@ pub struct Plane {
     pub send_keys: Arc<SendKeys>,
     /// The protocol's timers.
     pub timing: Timing,
+    /// Where outcomes are kept until the ledger has them.
+    pub journal: Arc<dyn Journal>,
+    /// Whether the ledger takes outcomes.
+    pub recording: Recording,
 }
 
 impl std::fmt::Debug for Plane {
@@ -105,7 +110,9 @@ async fn ask_again(again: AskAgain, plan: &Plan, plane: &Plane) -> Result<Vec<i6
 }
 
 fn may_send(plan: &Plan, plane: &Plane) -> bool {
-    plan.is_open() && plane.limits.paused(&plan.account.name).is_none()
+    plan.is_open()
+        && plane.limits.paused(&plan.account.name).is_none()
+        && plane.recording.works(plane.clock.monotonic())
 }
 
 fn claim<'a>(plan: &'a Plan, seqs: &'a [i64], plane: &Plane) -> Claim<'a> {

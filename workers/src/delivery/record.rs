@@ -1,6 +1,10 @@
 //! Recording outcomes: soon, together, and until the ledger takes them.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use dispatch_schemas::ids::AttemptId;
 use futures_util::{Stream, StreamExt as _};
@@ -12,6 +16,29 @@ const RECORD_TOGETHER: Duration = Duration::from_millis(100);
 
 /// How long a record is tried again before the worker gives up on it and leaves it to the reaper.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// When outcomes have not been taken for this long, nothing more is sent: what can't be recorded must not be.
+const UNRECORDED_MAX: Duration = Duration::from_secs(5);
+
+/// Whether the ledger takes outcomes: since when it does not, on the monotonic clock.
+#[derive(Debug, Default)]
+pub struct Recording(Mutex<Option<Duration>>);
+
+impl Recording {
+    /// Whether sending may go on.
+    pub(super) fn works(&self, now: Duration) -> bool {
+        let failing = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.is_none_or(|since| now.saturating_sub(since) < UNRECORDED_MAX)
+    }
+
+    fn failed(&self, now: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+    }
+
+    fn succeeded(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 /// Records the outcomes of an attempt as its answers come: a slow request does not keep the outcomes of quick ones from
 /// the ledger, and a slow ledger does not keep answers from being read. Returns the deliveries that were released.
@@ -88,14 +115,39 @@ fn released_of(outcomes: &[(i64, Outcome)]) -> Vec<i64> {
 async fn until_taken(record: &Record<'_>, plane: &Plane) -> Result<(), LedgerUnavailable> {
     let give_up_at = plane.clock.monotonic() + RECORD_PATIENCE;
     let mut delay = RetryDelay::new(Duration::from_millis(50), Duration::from_secs(5));
+    let kept = plane.journal.keep(record).await;
     loop {
-        match plane.claims.record(record).await {
-            Ok(()) => return Ok(()),
+        let recorded = plane.claims.record(record).await;
+        match recorded {
+            Ok(()) => {
+                plane.recording.succeeded();
+                if let Some(kept) = kept {
+                    kept.recorded();
+                }
+                return Ok(());
+            }
             Err(error) if plane.clock.monotonic() >= give_up_at => return Err(error),
             Err(error) => {
+                plane.recording.failed(plane.clock.monotonic());
                 tracing::warn!(%error, deliveries = record.outcomes.len(), "outcomes not recorded yet; trying again");
                 tokio::time::sleep(delay.next_wait()).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sending_stops_when_nothing_can_be_recorded_and_goes_on_when_it_can() {
+        let recording = Recording::default();
+        recording.failed(Duration::from_secs(100));
+        recording.failed(Duration::from_secs(104));
+        assert!(recording.works(Duration::from_secs(104)));
+        assert!(!recording.works(Duration::from_secs(105)));
+        recording.succeeded();
+        assert!(recording.works(Duration::from_secs(105)));
     }
 }

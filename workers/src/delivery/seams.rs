@@ -190,3 +190,28 @@ pub trait Claims: Send + Sync + 'static {
     /// The destination of each of these deliveries, for limits per domain or country.
     async fn destinations(&self, plan: &Plan, seqs: &[i64]) -> Result<Vec<Option<i64>>, LedgerUnavailable>;
 }
+
+/// A place on this machine's own disk where outcomes are kept until the ledger has them: evidence for a process that
+/// dies in between.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Writes a record down, durable when it returns. A journal that cannot be written does not stop the record.
+    async fn keep(&self, record: &Record<'_>) -> Option<Box<dyn Kept>>;
+}
+
+/// An entry of a [`Journal`].
+pub trait Kept: Send {
+    /// The ledger has it: the entry is not needed any more. Dropped without that, it is replayed at the next start.
+    fn recorded(self: Box<Self>);
+}
+
+/// For a ledger on the same disk, where a journal would add nothing.
+#[derive(Debug)]
+pub struct NoJournal;
+
+#[async_trait]
+impl Journal for NoJournal {
+    async fn keep(&self, _: &Record<'_>) -> Option<Box<dyn Kept>> {
+        None
+    }
+}

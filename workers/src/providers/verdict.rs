@@ -21,6 +21,14 @@ impl Code {
         Self(Cow::Owned(format!("{prefix}_{number}")))
     }
 
+    /// A code that this program wrote down before; `None` for a text that is no code.
+    #[must_use]
+    pub fn written(text: &str) -> Option<Self> {
+        let is_code_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.:-".contains(&byte);
+        let is_code = (1..=64).contains(&text.len()) && text.bytes().all(is_code_byte);
+        is_code.then(|| Self(Cow::Owned(text.to_owned())))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
