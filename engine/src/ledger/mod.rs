@@ -3,10 +3,11 @@
 //! [`Ledger`] is a narrow set of named operations, as coarse as the steps of the protocol; each is one transaction,
 //! durable when it returns. Who may do what is said by its traits: the API and the import use [`Campaigns`],
 //! [`Imports`], [`Gates`], …, workers use [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`].
-//! SQLite fills them in ([`sqlite`]).
+//! SQLite ([`sqlite`]) and PostgreSQL ([`postgres`]) fill them in.
 
 mod error;
 mod operations;
+pub mod postgres;
 mod records;
 mod schedule;
 pub mod sqlite;

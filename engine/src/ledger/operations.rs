@@ -206,4 +206,7 @@ pub trait Messages: Send + Sync + 'static {
 pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + Schedule + Claims {
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;
+    /// Whether other processes may have it open too. Of one that is not shared, everything that is open at the start
+    /// was left by a process that died.
+    fn is_shared(&self) -> bool;
 }

@@ -48,6 +48,9 @@ pub enum End {
 /// The scheduler's operations.
 #[async_trait]
 pub trait Schedule: Send + Sync + 'static {
+    /// Says that this scheduler lives, and returns all that do, itself among them, ascending: they share the campaigns.
+    /// One that was not heard of for `silent_max_ms` is dead.
+    async fn beat(&self, scheduler: i64, now_ms: i64, silent_max_ms: i64) -> Result<Vec<i64>>;
     /// What workers need to know of a campaign; nothing when it is gone.
     async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>>;
     /// Sends since then by minute, for windows that outlive a process.

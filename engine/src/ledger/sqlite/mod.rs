@@ -87,6 +87,10 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn check(&self) -> Result<()> {
         sqlx::query("SELECT 1 FROM ledger").fetch_one(&self.readers).await?;
         self.writer

@@ -16,6 +16,10 @@ use crate::ledger::{CampaignBrief, CampaignPlan, Due, End, PastSends, Result, Sc
 
 #[async_trait]
 impl Schedule for SqliteLedger {
+    async fn beat(&self, scheduler: i64, _: i64, _: i64) -> Result<Vec<i64>> {
+        Ok(vec![scheduler])
+    }
+
     async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>> {
         let row = sqlx::query(
             "SELECT c.*, t.limits AS tenant_limits FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = ?",
