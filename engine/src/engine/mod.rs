@@ -1,6 +1,7 @@
 //! A running engine: ledger, queue, scheduler and workers, wired together in one process.
 
 mod control;
+mod ledger_clock;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use dispatch_schemas::{
     states::{Channel, Lane},
 };
 use dispatch_workers::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy},
+    clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
     delivery::{Account, Jobs, NoJournal, Plane, Plans, Recording, work},
     limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
@@ -19,6 +20,7 @@ use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use control::EngineControl;
+pub use ledger_clock::LedgerClock;
 
 use crate::{
     import::loading::{Loader, country_number},
@@ -163,7 +165,9 @@ impl Engine {
         let desk = Arc::new(Desk::default());
         let send_keys = Arc::new(master.send_keys());
         let stop = CancellationToken::new();
+        let scheduler_id = i64::from_le_bytes(random(entropy.as_ref()));
         let scheduler = Scheduler {
+            id: scheduler_id,
             ledger: ledger.clone(),
             queue: queue.clone(),
             plans: plans.clone(),
@@ -174,6 +178,8 @@ impl Engine {
             desk: desk.clone(),
         };
         let reconciler = Reconciler {
+            scheduler: scheduler_id,
+            desk: desk.clone(),
             ledger: ledger.clone(),
             queue: queue.clone(),
             plans: plans.clone(),
@@ -246,11 +252,16 @@ impl Engine {
     }
 }
 
-/// What a process that died left behind. The ledger's lock says that it is dead, so nobody else will record.
+/// What a process that died left behind. The lock of a ledger that is not shared says that it is dead, so nobody else
+/// will record.
 async fn recover(ledger: &dyn Ledger, clock: &dyn Clock, settings: &Settings) -> Result<(), StartError> {
     let imports = ledger.recover_imports().await?;
     if imports > 0 {
         tracing::warn!(imports, "unfinished uploads of the last run were finished or removed");
+    }
+    if ledger.is_shared() {
+        // What is open may be a living process's; what is not is reaped in its time.
+        return Ok(());
     }
     let now_ms = clock.now_ms();
     let mut reaped = 0;

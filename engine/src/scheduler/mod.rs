@@ -6,11 +6,12 @@
 
 mod endings;
 mod reconcile;
+mod share;
 mod stall;
 mod window;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -53,6 +54,8 @@ const SWEEP_CHUNK: u32 = 10_000;
 
 /// What the scheduler works with.
 pub struct Scheduler {
+    /// Its name among the schedulers of a ledger, drawn at start.
+    pub id: i64,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Its end of the queue.
@@ -84,6 +87,8 @@ pub struct Desk {
     /// Campaigns whose window is to be filled from the start again.
     restarted: Mutex<Vec<CampaignId>>,
     stalls: Mutex<HashMap<CampaignId, StallReason>>,
+    /// The schedulers that were alive at the last look, this one among them.
+    living: Mutex<Vec<i64>>,
     /// When the scheduler last did its whole work.
     beat: Mutex<Option<Duration>>,
 }
@@ -110,6 +115,14 @@ impl Desk {
     #[must_use]
     pub fn last_beat(&self) -> Option<Duration> {
         *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_living(&self, living: Vec<i64>) {
+        *self.living.lock().unwrap_or_else(PoisonError::into_inner) = living;
+    }
+
+    fn living(&self) -> Vec<i64> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn beat(&self, now: Duration) {
@@ -167,32 +180,45 @@ impl Scheduler {
     async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
+        if sweeps {
+            let silent_max_ms = i64::try_from(share::SILENT_MAX.as_millis()).unwrap_or(i64::MAX);
+            self.desk.set_living(self.ledger.beat(self.id, now_ms, silent_max_ms).await?);
+        }
         // Before the look: what was committed before the desk heard of it is in what is looked at.
         let restarted = self.desk.take_restarted();
-        let campaigns = match self.ledger.unfinished().await {
+        let all = match self.ledger.unfinished().await {
             Ok(campaigns) => campaigns,
             Err(error) => {
                 self.desk.put_back(restarted);
                 return Err(error);
             }
         };
-        self.restart(&campaigns, &restarted, state);
-        self.pause_refused(&campaigns, now_ms).await?;
-        self.complete(&campaigns, state, now_ms).await?;
-        let mut busy = self.expand(&campaigns, now_ms).await?;
-        busy |= state.endings.step(self, &campaigns, now_ms).await?;
+        let living = self.desk.living();
+        let mine: Vec<_> = all.iter().filter(|c| share::is_mine(c.id, self.id, &living)).cloned().collect();
+        state.window.keep(&mine);
+        self.restart(&mine, &restarted, state);
+        self.pause_refused(&mine, now_ms).await?;
+        self.complete(&mine, state, now_ms).await?;
+        let mut busy = self.expand(&mine, now_ms).await?;
+        busy |= state.endings.step(self, &mine, now_ms).await?;
         if sweeps {
             state.swept_at = Some(now);
-            busy |= self.sweep(&campaigns, state, now_ms).await?;
+            busy |= self.sweep(&all, &mine, state, now_ms).await?;
         }
-        self.give_back(&campaigns, state);
-        state.window.fill(self, &campaigns).await?;
+        self.give_back(&mine, state);
+        state.window.fill(self, &mine).await?;
         Ok(busy)
     }
 
     /// Campaigns that a person set going: their windows start over, and an account that was refused gets another try.
     fn restart(&self, campaigns: &[CampaignBrief], restarted: &[CampaignId], state: &mut State) {
-        for id in restarted {
+        // One that another process set going is seen by its state.
+        let running: HashSet<CampaignId> =
+            campaigns.iter().filter(|c| c.state == CampaignState::Running).map(|c| c.id).collect();
+        let seen = running.difference(&state.running).copied();
+        let restarted: HashSet<CampaignId> = restarted.iter().copied().chain(seen).collect();
+        state.running = running;
+        for id in &restarted {
             state.window.restart(*id);
             let running = campaigns.iter().find(|c| c.id == *id && c.state == CampaignState::Running);
             if let Some(campaign) = running
@@ -244,8 +270,15 @@ impl Scheduler {
         campaign.state == CampaignState::Running && self.limits.paused(&campaign.account).is_none()
     }
 
-    /// Everything that happens with time: starts, ends, waits, unanswered requests.
-    async fn sweep(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) -> Result<bool, LedgerError> {
+    /// Everything that happens with time: starts, ends, waits, unanswered requests. Done for all campaigns by every
+    /// scheduler, so that nothing waits for one that has died.
+    async fn sweep(
+        &self,
+        campaigns: &[CampaignBrief],
+        mine: &[CampaignBrief],
+        state: &mut State,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
         let mut busy = false;
         if campaigns.iter().any(|c| c.state == CampaignState::Scheduled && c.send_at_ms.is_none_or(|at| at <= now_ms)) {
             busy |= self.ledger.start_due(now_ms).await? > 0;
@@ -260,7 +293,7 @@ impl Scheduler {
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
         }
         self.measure(campaigns);
-        self.desk.set_stalls(state.stalls.look(self, campaigns));
+        self.desk.set_stalls(state.stalls.look(self, mine));
         if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
             state.cleaned_at = Some(self.clock.monotonic());
             self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;
@@ -328,6 +361,8 @@ struct State {
     window: Window,
     endings: Endings,
     stalls: Stalls,
+    /// The campaigns that were running at the last look.
+    running: HashSet<CampaignId>,
     swept_at: Option<Duration>,
     cleaned_at: Option<Duration>,
 }

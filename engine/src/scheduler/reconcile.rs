@@ -17,6 +17,7 @@ use dispatch_workers::{
 };
 use futures_util::future::join_all;
 
+use super::{Desk, share};
 use crate::{
     ledger::{CampaignBrief, Ledger, LedgerError, UnknownDelivery, UnknownGroup, Verdict},
     plans::PlanBook,
@@ -40,6 +41,10 @@ const HELD_LOOK_MS: i64 = 5_000;
 
 /// Settles unknown outcomes.
 pub struct Reconciler {
+    /// The scheduler it works beside: it looks after the same campaigns.
+    pub scheduler: i64,
+    /// Where it learns which those are.
+    pub desk: Arc<Desk>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Where what is to be sent again goes.
@@ -77,7 +82,9 @@ impl Reconciler {
     }
 
     async fn round(&self) -> Result<(), LedgerError> {
-        let campaigns = self.ledger.unfinished().await?;
+        let living = self.desk.living();
+        let mut campaigns = self.ledger.unfinished().await?;
+        campaigns.retain(|campaign| share::is_mine(campaign.id, self.scheduler, &living));
         if campaigns.iter().all(|c| c.unknown == 0) {
             return Ok(());
         }

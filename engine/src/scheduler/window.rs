@@ -57,6 +57,11 @@ impl Window {
         self.cursors.remove(&campaign);
     }
 
+    /// Forgets how far campaigns are that are another scheduler's now.
+    pub(super) fn keep(&mut self, mine: &[CampaignBrief]) {
+        self.cursors.retain(|id, _| mine.iter().any(|campaign| campaign.id == *id));
+    }
+
     /// The campaign has ended.
     pub(super) fn forget(&mut self, campaign: CampaignId) {
         self.cursors.remove(&campaign);
