@@ -100,9 +100,11 @@ impl PlanBook {
     }
 
     /// Closes the plan of a campaign that has ended, and forgets its limits.
-    pub fn forget(&self, campaign: CampaignId) {
+    pub async fn forget(&self, campaign: CampaignId) {
         self.close(campaign);
-        self.limits.remove(&Scope::Campaign(campaign));
+        if let Err(error) = self.limits.remove(&Scope::Campaign(campaign)).await {
+            tracing::warn!(%campaign, %error, "the limits of a campaign that has ended are kept");
+        }
     }
 
     /// Sets a tenant's limits, at once.
@@ -136,8 +138,7 @@ impl PlanBook {
         } else {
             Past::new()
         };
-        self.limits.set(scope, limits, &past);
-        Ok(())
+        self.limits.set(scope, limits, &past).await.map_err(|error| LedgerError::Unavailable(error.0))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CampaignId, Arc<Plan>>> {

@@ -11,7 +11,7 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
-    delivery::{Account, Jobs, NoJournal, Plane, Plans, Recording, work},
+    delivery::{Account, Jobs, LedgerUnavailable, NoJournal, Plane, Plans, Recording, work},
     limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
     sealing::{KeyFileError, MasterKey},
@@ -316,9 +316,13 @@ async fn set_limits(
     let domains = settings.limits.domains.iter().map(|(name, windows)| (master.domain_hashes().hash(name), windows));
     let countries = settings.limits.countries.iter().map(|(name, windows)| (country_number(name), windows));
     for (destination, windows) in domains.chain(countries) {
-        limits.set(&Scope::Destination(destination), *windows, &Past::new());
+        limits.set(&Scope::Destination(destination), *windows, &Past::new()).await.map_err(unavailable)?;
     }
     Ok(())
+}
+
+fn unavailable(error: LedgerUnavailable) -> StartError {
+    StartError::Ledger(LedgerError::Unavailable(error.0))
 }
 
 #[cfg(test)]

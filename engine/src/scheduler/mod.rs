@@ -196,7 +196,7 @@ impl Scheduler {
         let living = self.desk.living();
         let mine: Vec<_> = all.iter().filter(|c| share::is_mine(c.id, self.id, &living)).cloned().collect();
         state.window.keep(&mine);
-        self.restart(&mine, &restarted, state);
+        self.restart(&mine, &restarted, state).await;
         self.pause_refused(&mine, now_ms).await?;
         self.complete(&mine, state, now_ms).await?;
         let mut busy = self.expand(&mine, now_ms).await?;
@@ -211,7 +211,7 @@ impl Scheduler {
     }
 
     /// Campaigns that a person set going: their windows start over, and an account that was refused gets another try.
-    fn restart(&self, campaigns: &[CampaignBrief], restarted: &[CampaignId], state: &mut State) {
+    async fn restart(&self, campaigns: &[CampaignBrief], restarted: &[CampaignId], state: &mut State) {
         // One that another process set going is seen by its state.
         let running: HashSet<CampaignId> =
             campaigns.iter().filter(|c| c.state == CampaignState::Running).map(|c| c.id).collect();
@@ -224,7 +224,7 @@ impl Scheduler {
             if let Some(campaign) = running
                 && matches!(self.limits.paused(&campaign.account), Some(Pause::Refused(_)))
             {
-                self.limits.resume(&campaign.account);
+                self.limits.resume(&campaign.account).await;
             }
         }
     }
@@ -246,7 +246,7 @@ impl Scheduler {
         };
         for campaign in campaigns.iter().filter(may_end).filter(|c| !c.has_open_deliveries()) {
             if self.ledger.complete(campaign.id, now_ms).await? {
-                self.plans.forget(campaign.id);
+                self.plans.forget(campaign.id).await;
                 state.window.forget(campaign.id);
                 tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
             }

@@ -26,7 +26,7 @@ pub(super) async fn with_permits(seqs: &[i64], plan: &Plan, plane: &Plane) -> Re
     }
     let now_ms = plane.clock.now_ms();
     for (destination, members) in by_destination {
-        let (permits, wait) = plane.limits.destination_permits(destination, members.len());
+        let (permits, wait) = plane.limits.destination_permits(destination, members.len()).await?;
         let (now, later) = members.split_at(permits.min(members.len()));
         granted.extend_from_slice(now);
         // They come back spread out at the limit's own rate, so that not all of them ask again at once.

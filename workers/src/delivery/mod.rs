@@ -77,14 +77,14 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
     let leave_at = plane.clock.monotonic() + RUN_LASTS;
     while !seqs.is_empty() && may_send(plan, plane) && plane.clock.monotonic() < leave_at {
         let wanted = seqs.len().min(plan.account.claim_size());
-        let permits = plane.limits.permits(&plan.scopes, wanted, PERMIT_PATIENCE).await;
+        let permits = plane.limits.permits(&plan.scopes, wanted, PERMIT_PATIENCE).await?;
         if permits.is_empty() {
             break;
         }
         let later = seqs.split_off(permits.count().min(seqs.len()));
         let now = destinations::with_permits(&seqs, plan, plane).await?;
         let claimed = plane.claims.claim(&claim(plan, &now, plane)).await?;
-        plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count()));
+        plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count())).await;
         let again = claimed.again.clone();
         undone.extend(send_claimed(claimed, &permits, plan, plane).await?);
         for root in again {
@@ -100,12 +100,12 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
 
 /// Repeats an unknown request with its first key: whole, or not now.
 async fn ask_again(again: AskAgain, plan: &Plan, plane: &Plane) -> Result<Vec<i64>, LedgerUnavailable> {
-    let permits = plane.limits.permits_for_all(&plan.scopes, again.seqs.len(), PERMIT_PATIENCE).await;
+    let permits = plane.limits.permits_for_all(&plan.scopes, again.seqs.len(), PERMIT_PATIENCE).await?;
     if permits.is_empty() {
         return Ok(again.seqs);
     }
     let claimed = plane.claims.claim_again(&claim(plan, &again.seqs, plane), again.root).await?;
-    plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count()));
+    plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count())).await;
     send_claimed(claimed, &permits, plan, plane).await
 }
 
@@ -135,6 +135,6 @@ async fn send_claimed(
     let mut released = record::now(attempt, prepared.settled, plan, plane).await?;
     let answers = send::send(&prepared.requests, permits, plan, plane, send_by);
     released.extend(record::as_they_come(attempt, answers, plan, plane).await?);
-    plane.limits.give_back(permits, released.len());
+    plane.limits.give_back(permits, released.len()).await;
     Ok(released)
 }

@@ -47,10 +47,14 @@ async fn send_one(
         && plane.clock.monotonic() < send_by
         && plane.limits.are_fresh(permits)
         && plane.limits.paused(&account.name).is_none();
+    let released = || request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
     let Some(probe) = may_send.then(|| account.may_ask()).flatten() else {
-        return request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
+        return released();
     };
-    plane.limits.depart(permits, request.members.len());
+    if let Err(error) = plane.limits.depart(permits, request.members.len()).await {
+        tracing::warn!(%error, "a request was not made: whether it is within its limits is not known");
+        return released();
+    }
     let began = plane.clock.monotonic();
     let answer = account
         .provider
@@ -64,8 +68,8 @@ async fn send_one(
         .await;
     drop(slot);
     measure(&answer, plan, plane.clock.monotonic().saturating_sub(began));
-    heed(&answer, plan, plane);
-    rest_if_silent(&answer, plan, plane);
+    heed(&answer, plan, plane).await;
+    rest_if_silent(&answer, plan, plane).await;
     drop(probe);
     let now_ms = plane.clock.now_ms();
     request
@@ -78,7 +82,7 @@ async fn send_one(
 
 /// A provider that stops answering must not make a whole list unknown: from the third request in a row without an
 /// answer on, the account rests, longer each time, and is then asked by one request alone.
-fn rest_if_silent(answer: &Answer, plan: &Plan, plane: &Plane) {
+async fn rest_if_silent(answer: &Answer, plan: &Plan, plane: &Plane) {
     let account = &plan.account;
     if !answer.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Unknown(_))) {
         account.unanswered.store(0, Ordering::Relaxed);
@@ -87,25 +91,25 @@ fn rest_if_silent(answer: &Answer, plan: &Plan, plane: &Plane) {
     let in_a_row = account.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
     if in_a_row >= SILENT_REQUESTS {
         let rest = SILENT_REST.saturating_mul(1 << (in_a_row - SILENT_REQUESTS).min(16)).min(SILENT_REST_MAX);
-        plane.limits.pause(&account.name, Pause::Until(plane.clock.monotonic() + rest));
+        plane.limits.pause(&account.name, Pause::Until(plane.clock.monotonic() + rest)).await;
     }
 }
 
 /// Lets all workers obey what the answer says about the account.
-fn heed(answer: &Answer, plan: &Plan, plane: &Plane) {
+async fn heed(answer: &Answer, plan: &Plan, plane: &Plane) {
     let account = &plan.account.name;
     match &answer.signal {
         Some(Signal::Wait(wait)) => {
-            plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + *wait));
+            plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + *wait)).await;
         }
         Some(Signal::Stop(code)) => {
             tracing::error!(account = %account, %code, "the provider refuses this account; its campaigns pause");
-            plane.limits.pause(account, Pause::Refused(code.clone()));
+            plane.limits.pause(account, Pause::Refused(code.clone())).await;
         }
         None => {}
     }
     if !answer.verdicts.is_empty() && answer.verdicts.iter().all(|verdict| matches!(verdict, Verdict::NotSent(_))) {
-        plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + UNREACHABLE_PAUSE));
+        plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + UNREACHABLE_PAUSE)).await;
     }
 }
 

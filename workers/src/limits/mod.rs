@@ -5,80 +5,47 @@
 //! permits in all of them at once, so no window is ever passed; governor spreads the permits of a second evenly. A
 //! provider's Retry-After pauses its account for every worker.
 //!
-//! Permits are taken before a claim: whoever waits here holds nothing.
+//! Permits are taken before a claim: whoever waits here holds nothing. They are counted again when what was claimed on
+//! them leaves, because a provider counts what arrives.
+//!
+//! One process keeps its limits in memory; several keep them in a [`LimitStore`], with the same arithmetic.
 
+mod book;
 mod pace;
+mod pauses;
 mod permits;
+mod scope;
+mod shared;
 mod window;
 
 use std::{
     collections::HashMap,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use dispatch_schemas::{
-    api::limits::Windows,
-    ids::{CampaignId, TenantId},
-};
-use pace::{Pace, paced};
+use book::{Book, Denied, LOOK_SOON, Limit};
+use dispatch_schemas::api::limits::Windows;
+pub use pauses::Pause;
+use pauses::Pauses;
 pub use permits::Permits;
+pub use scope::{Scope, UnknownScope};
+use shared::Shared;
+pub use shared::{LimitRow, LimitStore, PauseRow};
 use tokio::sync::Notify;
-use window::SlidingWindow;
 
-use crate::{clock::Clock, providers::Code};
-
-/// What a limit is of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// A provider account, by its name in the settings.
-    Account(Arc<str>),
-    /// A tenant.
-    Tenant(TenantId),
-    /// A campaign.
-    Campaign(CampaignId),
-    /// A recipient domain (keyed hash of its name) or country (its two letters as a number).
-    Destination(i64),
-}
-
-impl Scope {
-    /// The bounded word for metrics.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Account(_) => "account",
-            Self::Tenant(_) => "tenant",
-            Self::Campaign(_) => "campaign",
-            Self::Destination(_) => "destination",
-        }
-    }
-}
-
-/// Why an account takes nothing now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pause {
-    /// The provider asked for it; over at this moment of the monotonic clock.
-    Until(Duration),
-    /// The account was refused; over when an operator says so, or after five minutes, when the next request tells
-    /// whether it still is. Its campaigns stay paused; single messages go on by themselves once it is mended.
-    Refused(Code),
-}
-
-struct Limit {
-    windows: Vec<SlidingWindow>,
-    pace: Option<Pace>,
-}
+use crate::{clock::Clock, delivery::LedgerUnavailable};
 
 /// Past permits of a scope, for windows that outlive a process: `(age, permits)`.
 pub type Past = Vec<(Duration, u64)>;
 
-/// All limits of this process.
+/// All limits, as this process knows them.
 pub struct Limits {
     clock: Arc<dyn Clock>,
-    limits: Mutex<HashMap<Scope, Limit>>,
-    /// By account: the pause and when it was set.
-    pauses: Mutex<HashMap<Arc<str>, (Pause, Duration)>>,
+    /// The truth for one process; what was last seen of it for several.
+    book: Mutex<Book>,
+    shared: Option<Shared>,
+    pauses: Pauses,
     changed: Notify,
 }
 
@@ -91,154 +58,272 @@ impl std::fmt::Debug for Limits {
 /// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// After this long a refused account is asked again.
-const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
+/// How often shared limits and pauses that others changed are looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+/// How far back such a look goes: longer than any change takes to be written.
+const FOLLOW_BACK_MS: i64 = 5_000;
 
-/// When to ask again where no window says: the next step of a pace.
-const LOOK_SOON: Duration = Duration::from_millis(20);
+/// A departure that took longer than this to be written down is counted once more, at its new moment.
+const DEPART_WITHIN: Duration = Duration::from_millis(20);
+/// How often at most.
+const DEPART_TRIES: u32 = 8;
 
 impl Limits {
-    /// No limits.
+    /// No limits, kept in this process.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, limits: Mutex::default(), pauses: Mutex::default(), changed: Notify::new() }
+        Self { clock, book: Mutex::default(), shared: None, pauses: Pauses::default(), changed: Notify::new() }
+    }
+
+    /// The limits that several processes keep in `store`. Their clock must be the same for all of them.
+    #[must_use]
+    pub fn shared(clock: Arc<dyn Clock>, store: Arc<dyn LimitStore>) -> Self {
+        Self { shared: Some(Shared::new(store)), ..Self::new(clock) }
     }
 
     /// Sets the windows of a scope, at once and for everyone. Windows that stay keep what they have counted; new ones
     /// of a second or a minute start used up, longer ones start with `past`.
-    pub fn set(&self, scope: &Scope, windows: Windows, past: &Past) {
-        let now = self.clock.monotonic();
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.is_unlimited() {
-            limits.remove(scope);
-        } else {
-            let mut old = limits.remove(scope).map(|limit| limit.windows).unwrap_or_default();
-            let windows_now = windows
-                .iter()
-                .map(|(period, most)| match old.iter().position(|window| window.period() == period) {
-                    Some(at) => {
-                        let mut kept = old.swap_remove(at);
-                        kept.set_limit(u64::from(most));
-                        kept
-                    }
-                    None if period <= Duration::from_secs(60) => SlidingWindow::used_up(period, u64::from(most), now),
-                    None => SlidingWindow::restored(period, u64::from(most), now, past),
-                })
-                .collect();
-            let pace = windows.per_second.and_then(NonZeroU32::new).map(Pace::new);
-            limits.insert(scope.clone(), Limit { windows: windows_now, pace });
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached.
+    pub async fn set(&self, scope: &Scope, limits: Windows, past: &Past) -> Result<(), LedgerUnavailable> {
+        if limits.is_unlimited() {
+            return self.remove(scope).await;
         }
-        drop(limits);
+        if self.shared.is_some() {
+            self.look_up(scope).await?;
+        }
+        self.change(std::slice::from_ref(scope), |book, now| {
+            let old = book.0.remove(scope);
+            if old.as_ref().is_some_and(|old| old.limits == limits) {
+                book.0.extend(old.map(|old| (scope.clone(), old)));
+                return ((), Changed::No);
+            }
+            book.0.insert(scope.clone(), Limit::new(limits, old, past, now));
+            ((), Changed::Yes)
+        })
+        .await?;
         self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Forgets a scope that has ended.
-    pub fn remove(&self, scope: &Scope) {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached.
+    pub async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
+        match &self.shared {
+            None => drop(self.book().0.remove(scope)),
+            Some(shared) => {
+                let _turn = shared.turn.lock().await;
+                if self.book().0.contains_key(scope) {
+                    shared.store.remove(scope).await?;
+                }
+                shared.forget(|known| known == scope, &mut self.book());
+            }
+        }
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Pauses an account for all workers. A refusal is not shortened by a wait, nor a long wait by a short one.
-    pub fn pause(&self, account: &Arc<str>, pause: Pause) {
-        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let stronger = match (pauses.get(account).map(|(pause, _)| pause), &pause) {
-            (Some(Pause::Refused(_)), Pause::Until(_)) => false,
-            (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
-            (None | Some(_), _) => true,
-        };
-        if stronger {
-            pauses.insert(account.clone(), (pause, self.clock.monotonic()));
+    pub async fn pause(&self, account: &Arc<str>, pause: Pause) {
+        let now = self.clock.monotonic();
+        if !self.pauses.set(account, &pause, now) {
+            return;
+        }
+        if let Some(shared) = &self.shared {
+            let row = PauseRow::new(account, &pause, now, self.clock.now_ms());
+            if let Err(error) = shared.store.pause(&row).await {
+                tracing::warn!(%account, %error, "other workers do not hear of the account's pause yet");
+            }
         }
     }
 
     /// Ends any pause of an account.
-    pub fn resume(&self, account: &str) {
-        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+    pub async fn resume(&self, account: &str) {
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.store.resume(account).await
+        {
+            tracing::warn!(account, %error, "the account's pause cannot be ended yet");
+            return;
+        }
+        self.pauses.end(account);
         self.changed.notify_waiters();
     }
 
     /// The pause an account is under now, if any.
     #[must_use]
     pub fn paused(&self, account: &str) -> Option<Pause> {
-        let now = self.clock.monotonic();
-        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pause, since) = pauses.get(account)?;
-        let is_over = match pause {
-            Pause::Until(until) => *until <= now,
-            Pause::Refused(_) => now.saturating_sub(*since) >= REFUSED_ASKED_AGAIN,
-        };
-        if is_over {
-            pauses.remove(account);
-            return None;
-        }
-        Some(pause.clone())
+        self.pauses.of(account, self.clock.monotonic())
     }
 
     /// Takes permits for up to `wanted` sends that pass all of `scopes`, waiting at most `patience` for the first.
     ///
     /// Grants between 1 and `wanted`, counted in every window of every scope at the moment of the answer; none when
     /// `patience` ran out.
-    pub async fn permits(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> Permits {
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached.
+    pub async fn permits(
+        &self,
+        scopes: &[Scope],
+        wanted: usize,
+        patience: Duration,
+    ) -> Result<Permits, LedgerUnavailable> {
         self.wait_for(scopes, 1, wanted, patience).await
     }
 
     /// Takes permits for exactly `wanted` sends, or none: for a request that can't be cut.
-    pub async fn permits_for_all(&self, scopes: &[Scope], wanted: usize, patience: Duration) -> Permits {
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached.
+    pub async fn permits_for_all(
+        &self,
+        scopes: &[Scope],
+        wanted: usize,
+        patience: Duration,
+    ) -> Result<Permits, LedgerUnavailable> {
         self.wait_for(scopes, wanted, wanted, patience).await
     }
 
     /// Says that so many of the permits' sends leave now: they were counted from their grant, and are counted from now.
     /// A provider counts what arrives, and a claim may take a while between the two.
-    pub fn depart(&self, permits: &Permits, sends: usize) {
-        let now = self.clock.monotonic();
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached: nothing may leave then.
+    pub async fn depart(&self, permits: &Permits, sends: usize) -> Result<(), LedgerUnavailable> {
         let sends = u64::try_from(sends).unwrap_or(u64::MAX);
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        for scope in &permits.scopes {
-            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
-                window.depart(permits.taken_at, sends, now);
+        let mut taken_at = permits.taken_at;
+        for _ in 0..DEPART_TRIES {
+            let departed_at = self
+                .change(&permits.scopes, |book, now| {
+                    book.depart(&permits.scopes, taken_at, sends, now);
+                    (now, Changed::Yes)
+                })
+                .await?;
+            if self.now().saturating_sub(departed_at) <= DEPART_WITHIN {
+                break;
             }
+            taken_at = departed_at;
         }
+        Ok(())
     }
 
     /// Whether something may still be sent on these permits. Where a second is limited they are good for a second:
     /// later they would leave together with those of a later one.
     #[must_use]
     pub fn are_fresh(&self, permits: &Permits) -> bool {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_paced = permits.scopes.iter().any(|scope| limits.get(scope).is_some_and(|limit| limit.pace.is_some()));
-        !is_paced || self.clock.monotonic().saturating_sub(permits.taken_at) < Duration::from_secs(1)
+        !self.book().is_paced(&permits.scopes) || self.now().saturating_sub(permits.taken_at) < Duration::from_secs(1)
     }
 
     /// Takes back permits that were not used: nothing was sent on them. Those whose moment has passed are forfeited,
     /// because later ones may have been refused for them.
-    pub fn give_back(&self, permits: &Permits, unused: usize) {
+    pub async fn give_back(&self, permits: &Permits, unused: usize) {
         let unused = u64::try_from(unused).unwrap_or(u64::MAX).min(permits.count);
         if unused == 0 {
             return;
         }
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        for scope in &permits.scopes {
-            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
-                window.give_back(permits.taken_at, unused);
+        let given = self.change(&permits.scopes, |book, _| {
+            book.give_back(permits, unused);
+            ((), Changed::Yes)
+        });
+        if let Err(error) = given.await {
+            // They are lost to the window they were taken in, which is rather too strict than passed.
+            tracing::debug!(%error, "unused permits were not given back");
+        }
+    }
+
+    /// The most sends per second these scopes let through over time; `None` when nothing limits them.
+    #[must_use]
+    pub fn per_second(&self, scopes: &[Scope]) -> Option<f64> {
+        self.book().per_second(scopes)
+    }
+
+    /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
+    ///
+    /// # Errors
+    /// When shared limits cannot be reached.
+    pub async fn destination_permits(
+        &self,
+        destination: i64,
+        wanted: usize,
+    ) -> Result<(usize, Duration), LedgerUnavailable> {
+        let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);
+        Ok(match self.take(&[Scope::Destination(destination)], 1, wanted_now).await? {
+            Ok(permits) => (permits.count(), LOOK_SOON),
+            Err((wait, scope)) => {
+                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
+                (0, wait)
+            }
+        })
+    }
+
+    /// Whether any destination has a limit: when none has, nobody needs to look a recipient's up.
+    #[must_use]
+    pub fn limits_destinations(&self) -> bool {
+        self.book().0.keys().any(|scope| matches!(scope, Scope::Destination(_)))
+    }
+
+    /// Keeps up with what other processes change of shared limits, until `stop` completes. Returns at once where there
+    /// is nothing to share.
+    pub async fn follow(&self, stop: impl Future<Output = ()>) {
+        let Some(shared) = &self.shared else { return };
+        let mut stop = std::pin::pin!(stop);
+        let mut since_ms = 0;
+        loop {
+            let now_ms = self.clock.now_ms();
+            match self.catch_up(shared, since_ms).await {
+                Ok(()) => since_ms = now_ms.saturating_sub(FOLLOW_BACK_MS),
+                Err(error) => tracing::debug!(%error, "the shared limits cannot be looked at"),
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
         }
     }
 
-    async fn wait_for(&self, scopes: &[Scope], least: usize, wanted: usize, patience: Duration) -> Permits {
+    async fn catch_up(&self, shared: &Shared, since_ms: i64) -> Result<(), LedgerUnavailable> {
+        let scopes = shared.store.scopes().await?;
+        let rows = shared.store.changed_since(since_ms).await?;
+        let pauses = shared.store.pauses().await?;
+        let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+        {
+            let mut book = self.book();
+            shared.learn(rows, &mut book, self.now());
+            shared.forget(|known| !scopes.contains(known), &mut book);
+        }
+        let known: HashMap<_, _> =
+            pauses.iter().filter_map(|row| Some((row.account.clone(), row.read(now, now_ms)?))).collect();
+        self.pauses.replace(known);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn wait_for(
+        &self,
+        scopes: &[Scope],
+        least: usize,
+        wanted: usize,
+        patience: Duration,
+    ) -> Result<Permits, LedgerUnavailable> {
         let give_up_at = self.clock.monotonic() + patience;
         let (least, wanted) = (least as u64, wanted as u64);
         loop {
             let changed = self.changed.notified();
-            let (wait, scope) = match self.take(scopes, least, wanted) {
+            let (wait, scope) = match self.take(scopes, least, wanted).await? {
                 Ok(permits) => {
                     metrics::counter!("dispatch_permits_granted_total").increment(permits.count);
-                    return permits;
+                    return Ok(permits);
                 }
                 Err(denied) => denied,
             };
             let now = self.clock.monotonic();
             if now >= give_up_at {
                 metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(wanted);
-                return Permits::none();
+                return Ok(Permits::none());
             }
             let wait = wait.min(LOOK_AGAIN).min(give_up_at.saturating_sub(now));
             metrics::histogram!("dispatch_permit_wait_seconds").record(wait.as_secs_f64());
@@ -247,157 +332,105 @@ impl Limits {
         }
     }
 
-    /// The most sends per second these scopes let through over time; `None` when nothing limits them.
-    #[must_use]
-    pub fn per_second(&self, scopes: &[Scope]) -> Option<f64> {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes
-            .iter()
-            .filter_map(|scope| limits.get(scope))
-            .flat_map(|limit| limit.windows.iter().map(SlidingWindow::per_second))
-            .reduce(f64::min)
+    /// Grants at least `least` and at most `wanted`, or says how long to wait and for which kind of limit.
+    async fn take(
+        &self,
+        scopes: &[Scope],
+        least: u64,
+        wanted: u64,
+    ) -> Result<Result<Permits, Denied>, LedgerUnavailable> {
+        // The paces are this process's own, and asked once whatever others do meanwhile.
+        let mut paced = None;
+        self.change(scopes, |book, now| {
+            let granted = book.available(scopes, least, wanted, now).and_then(|available| match paced {
+                Some(paced) if available.min(paced) >= least.max(1) => Ok(available.min(paced)),
+                Some(_) => Err((LOOK_SOON, "none")),
+                None => book.paced(scopes, least, available).inspect(|granted| paced = Some(*granted)),
+            });
+            match granted {
+                Ok(granted) => (Ok(book.take(scopes, granted, now)), Changed::Yes),
+                Err(denied) => (Err(denied), Changed::No),
+            }
+        })
+        .await
     }
 
-    /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
-    pub fn destination_permits(&self, destination: i64, wanted: usize) -> (usize, Duration) {
-        let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);
-        match self.take(&[Scope::Destination(destination)], 1, wanted_now) {
-            Ok(permits) => (permits.count(), LOOK_SOON),
-            Err((wait, scope)) => {
-                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
-                (0, wait)
+    /// Makes a change to the limits of these scopes; for shared ones again and again until nobody else has changed them
+    /// meanwhile.
+    async fn change<T>(
+        &self,
+        scopes: &[Scope],
+        mut change: impl FnMut(&mut Book, Duration) -> (T, Changed),
+    ) -> Result<T, LedgerUnavailable> {
+        let Some(shared) = &self.shared else {
+            let now = self.now();
+            return Ok(change(&mut self.book(), now).0);
+        };
+        // Where nothing is limited nothing is shared, and nobody waits for a turn.
+        let limited = self.book().part(scopes);
+        if limited.0.is_empty() {
+            let mut empty = limited;
+            let (out, changed) = change(&mut empty, self.now());
+            if empty.0.is_empty() || changed == Changed::No {
+                return Ok(out);
             }
         }
-    }
-
-    /// Whether any destination has a limit: when none has, nobody needs to look a recipient's up.
-    #[must_use]
-    pub fn limits_destinations(&self) -> bool {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.keys().any(|scope| matches!(scope, Scope::Destination(_)))
-    }
-
-    /// Grants at least `least` and at most `wanted`, or says how long to wait and for which kind of limit.
-    fn take(&self, scopes: &[Scope], least: u64, wanted: u64) -> Result<Permits, (Duration, &'static str)> {
-        let now = self.clock.monotonic();
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut granted = wanted;
-        let mut wait: Option<(Duration, &'static str)> = None;
-        for scope in scopes {
-            let Some(limit) = limits.get_mut(scope) else { continue };
-            for window in &mut limit.windows {
-                granted = granted.min(window.available(now));
-                let this = window.wait(now);
-                if this > wait.map_or(Duration::ZERO, |(longest, _)| longest) {
-                    wait = Some((this, scope.label()));
+        let _turn = shared.turn.lock().await;
+        loop {
+            let mut part = self.book().part(scopes);
+            let (out, changed) = change(&mut part, self.now());
+            if changed == Changed::No || part.0.is_empty() {
+                return Ok(out);
+            }
+            let rows = shared.rows(&part);
+            match shared.store.swap(&rows).await? {
+                None => {
+                    shared.wrote(&rows, part, &mut self.book());
+                    return Ok(out);
+                }
+                Some(current) => {
+                    metrics::counter!("dispatch_limit_conflicts_total").increment(1);
+                    let mut book = self.book();
+                    let gone = |scope: &Scope| {
+                        rows.iter().any(|row| row.scope == *scope) && current.iter().all(|row| row.scope != *scope)
+                    };
+                    shared.forget(gone, &mut book);
+                    shared.learn(current, &mut book, self.now());
                 }
             }
         }
-        if granted < least.max(1) {
-            return Err(wait.unwrap_or((LOOK_SOON, "none")));
-        }
-        let granted = paced(&limits, scopes, least, granted)?;
-        for scope in scopes {
-            for window in limits.get_mut(scope).into_iter().flat_map(|limit| &mut limit.windows) {
-                window.take(granted);
-            }
-        }
-        Ok(Permits { scopes: scopes.to_vec(), count: granted, taken_at: now })
     }
+
+    /// Learns of a shared limit that this process has not seen yet.
+    async fn look_up(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        if !self.book().0.contains_key(scope) {
+            let rows = shared.store.changed_since(0).await?;
+            let rows = rows.into_iter().filter(|row| row.scope == *scope).collect();
+            shared.learn(rows, &mut self.book(), self.now());
+        }
+        Ok(())
+    }
+
+    /// The moment that windows count by: this process's own clock, or the one it shares.
+    fn now(&self) -> Duration {
+        match self.shared {
+            None => self.clock.monotonic(),
+            Some(_) => Duration::from_millis(u64::try_from(self.clock.now_ms()).unwrap_or(0)),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a change to the book is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-
-    fn limits() -> Limits {
-        Limits::new(Arc::new(SystemClock::new()))
-    }
-
-    fn per_second(most: u32) -> Windows {
-        Windows { per_second: Some(most), ..Windows::default() }
-    }
-
-    #[tokio::test]
-    async fn without_limits_all_that_is_wanted_is_granted() {
-        let scopes = [Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1))];
-        assert_eq!(limits().permits(&scopes, 1_000, Duration::ZERO).await.count(), 1_000);
-    }
-
-    #[tokio::test]
-    async fn the_narrowest_scope_decides() {
-        let limits = limits();
-        let (tenant, campaign) = (Scope::Tenant(TenantId(1)), Scope::Campaign(CampaignId(1)));
-        limits.set(&tenant, Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
-        limits.set(&campaign, Windows { per_day: Some(20), ..Windows::default() }, &Past::new());
-        assert_eq!(limits.permits(&[tenant.clone(), campaign.clone()], 30, Duration::ZERO).await.count(), 20);
-        assert_eq!(limits.permits(&[tenant.clone(), campaign], 30, Duration::ZERO).await.count(), 0);
-        assert_eq!(
-            limits.permits(&[tenant], 100, Duration::ZERO).await.count(),
-            30,
-            "a denial takes nothing from the others"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_limit_raised_while_someone_waits_lets_them_go() {
-        let limits = Arc::new(limits());
-        let scope = Scope::Tenant(TenantId(1));
-        limits.set(&scope, Windows { per_day: Some(0), ..Windows::default() }, &Past::new());
-        let waiting = tokio::spawn({
-            let (limits, scope) = (limits.clone(), scope.clone());
-            async move { limits.permits(&[scope], 5, Duration::from_secs(60)).await.count() }
-        });
-        limits.set(&scope, Windows { per_day: Some(5), ..Windows::default() }, &Past::new());
-        assert_eq!(waiting.await.unwrap(), 5);
-    }
-
-    #[tokio::test]
-    async fn a_per_second_limit_is_paced_and_never_passed() {
-        let limits = limits();
-        let scope = [Scope::Account("main".into())];
-        limits.set(&scope[0], per_second(200), &Past::new());
-        let clock = SystemClock::new();
-        let mut granted: Vec<(Duration, usize)> = Vec::new();
-        while granted.iter().map(|(_, n)| n).sum::<usize>() < 300 {
-            let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await.count();
-            granted.push((clock.monotonic(), permits));
-        }
-        for (start, _) in &granted {
-            let window = *start..*start + Duration::from_millis(990);
-            let inside: usize = granted.iter().filter(|(at, _)| window.contains(at)).map(|(_, n)| n).sum();
-            assert!(inside <= 200, "{inside} in a second");
-        }
-    }
-
-    #[tokio::test]
-    async fn permits_that_were_not_used_can_be_had_again() {
-        let limits = limits();
-        let scope = [Scope::Tenant(TenantId(1))];
-        limits.set(&scope[0], Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
-        let permits = limits.permits(&scope, 50, Duration::ZERO).await;
-        limits.give_back(&permits, 20);
-        assert_eq!(limits.permits(&scope, 50, Duration::ZERO).await.count(), 20);
-    }
-
-    #[tokio::test]
-    async fn a_request_that_cannot_be_cut_gets_all_its_permits_or_none() {
-        let limits = limits();
-        let scope = [Scope::Tenant(TenantId(1))];
-        limits.set(&scope[0], Windows { per_day: Some(50), ..Windows::default() }, &Past::new());
-        assert!(limits.permits_for_all(&scope, 51, Duration::ZERO).await.is_empty());
-        assert_eq!(limits.permits_for_all(&scope, 50, Duration::ZERO).await.count(), 50);
-    }
-
-    #[test]
-    fn a_refused_account_stays_refused_until_resumed() {
-        let limits = limits();
-        let account: Arc<str> = "main".into();
-        limits.pause(&account, Pause::Refused(Code::known("http_401")));
-        limits.pause(&account, Pause::Until(Duration::from_secs(3_600)));
-        assert_eq!(limits.paused("main"), Some(Pause::Refused(Code::known("http_401"))));
-        limits.resume("main");
-        assert_eq!(limits.paused("main"), None);
-    }
-}
+mod tests;

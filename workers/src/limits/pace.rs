@@ -7,7 +7,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
 };
 
-use super::{Limit, Scope};
+use super::{Scope, book::Limit};
 
 /// Into how many even steps governor spreads the permits of a second.
 const PACE_STEPS_PER_SECOND: u32 = 50;
@@ -35,7 +35,7 @@ pub(super) fn paced(
     granted: u64,
 ) -> Result<u64, (Duration, &'static str)> {
     let mut paces: Vec<(&Scope, &Pace)> =
-        scopes.iter().filter_map(|scope| Some((scope, limits.get(scope)?.pace.as_ref()?))).collect();
+        scopes.iter().filter_map(|scope| Some((scope, limits.get(scope)?.pace.as_deref()?))).collect();
     paces.sort_by_key(|(_, pace)| pace.burst);
     // A request that can't be cut passes a pace in one piece if the pace's second holds it.
     let smallest = paces.first().map_or(granted, |(_, pace)| u64::from(pace.burst.get()).max(least));

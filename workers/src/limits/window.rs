@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+/// What a window has counted, as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counted {
+    newest: u64,
+    counts: Vec<u64>,
+}
+
 /// Into how many slots a window is cut. A permit counts until the end of the slot in which it leaves the window, so a
 /// limit is never passed and at least 64/65 of it can be used.
 const SLOTS: usize = 64;
 
 /// How many permits were granted over the last `period`, slot by slot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SlidingWindow {
     period: Duration,
     limit: u64,
@@ -46,6 +55,20 @@ impl SlidingWindow {
         window
     }
 
+    /// A window as it was written down by [`Self::counted`]; `None` for one of another make.
+    pub(super) fn written(period: Duration, limit: u64, counted: &Counted) -> Option<Self> {
+        let mut counts = [0; SLOTS + 1];
+        let total = counted.counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
+        (counted.counts.len() <= counts.len())
+            .then(|| counts[..counted.counts.len()].copy_from_slice(&counted.counts))?;
+        Some(Self { period, limit, counts, newest: counted.newest, total })
+    }
+
+    /// What it has counted, to be written down.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { newest: self.newest, counts: self.counts.to_vec() }
+    }
+
     pub(super) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
@@ -66,7 +89,8 @@ impl SlidingWindow {
     }
 
     /// Counts permits as granted now.
-    pub(super) fn take(&mut self, permits: u64) {
+    pub(super) fn take(&mut self, permits: u64, now: Duration) {
+        self.advance(now);
         let at = self.index(self.newest);
         self.counts[at] += permits;
         self.total += permits;
@@ -83,7 +107,7 @@ impl SlidingWindow {
             self.counts[at] -= moved;
             self.total -= moved;
         }
-        self.take(permits);
+        self.take(permits, now);
     }
 
     /// Takes back permits counted at `taken_at`, if the slot they are counted in is still the newest.
@@ -166,7 +190,7 @@ mod tests {
             for (pause_us, wanted) in steps {
                 now += Duration::from_micros(pause_us);
                 let permits = window.available(now).min(wanted);
-                window.take(permits);
+                window.take(permits, now);
                 granted.push((now, permits));
                 let inside: u64 = granted.iter().filter(|(at, _)| now - *at < SECOND).map(|(_, n)| n).sum();
                 prop_assert!(inside <= limit, "{inside} in a second, limit {limit}");
@@ -193,7 +217,7 @@ mod tests {
                     prop_assert!(inside <= limit, "{inside} left in a second, limit {limit}");
                 }
                 let permits = window.available(now).min(wanted);
-                window.take(permits);
+                window.take(permits, now);
                 waiting.push((now + Duration::from_micros(delay_us), now, permits));
             }
         }
@@ -204,7 +228,7 @@ mod tests {
             let mut window = SlidingWindow::used_up(SECOND, limit, now);
             for _ in 0..50 {
                 let free = window.available(now);
-                window.take(free);
+                window.take(free, now);
                 now += window.wait(now);
                 prop_assert!(window.available(now) > 0);
             }
