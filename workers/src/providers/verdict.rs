@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes.
+/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes. After a `:` may
+/// stand a name out of the tenant's template, such as `template_variable_missing:plan`.
 ///
 /// Never holds text from a provider: such text may quote an address.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -19,6 +20,14 @@ impl Code {
     #[must_use]
     pub fn numbered(prefix: &'static str, number: u32) -> Self {
         Self(Cow::Owned(format!("{prefix}_{number}")))
+    }
+
+    /// A code about something that the tenant's template names; a name that is too long is cut.
+    #[must_use]
+    pub fn about(code: &'static str, name: &str) -> Self {
+        const BYTES_MAX: usize = 64;
+        let room = BYTES_MAX.saturating_sub(code.len() + 1);
+        Self(Cow::Owned(format!("{code}:{}", &name[..name.floor_char_boundary(room)])))
     }
 
     /// The text.

@@ -56,9 +56,7 @@ pub(super) fn vouched<'s>(condition: &Expr<'s>) -> Vouched<'s> {
             }
         }
         Expr::Test(node) => match &node.expr {
-            Expr::Var(var) if node.name == "undefined" => {
-                Vouched { if_false: vec![var.id], ..Vouched::default() }
-            }
+            Expr::Var(var) if node.name == "undefined" => Vouched { if_false: vec![var.id], ..Vouched::default() },
             Expr::Var(var) if VOUCHING_TESTS.contains(&node.name) => {
                 Vouched { if_true: vec![var.id], ..Vouched::default() }
             }

@@ -254,7 +254,8 @@ fn an_empty_part_is_refused_by_name() {
 
 #[test]
 fn a_range_without_end_is_refused_in_words() {
-    for range in ["range(10**9)", "range(100001)", "range(0, 2 * 10**6)", "range(10 ** 10 ** 10)", "range(-1, 100000)"] {
+    for range in ["range(10**9)", "range(100001)", "range(0, 2 * 10**6)", "range(10 ** 10 ** 10)", "range(-1, 100000)"]
+    {
         for around in ["\n{% for i in RANGE %}x{% endfor %}", "\n{% for i in RANGE %}{{ a }}{% endfor %}"] {
             let message = refusal(&text(&around.replace("RANGE", range)));
             assert!(message.starts_with("text, line 2: this `range` has too many numbers"), "{message}");
