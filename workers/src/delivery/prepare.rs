@@ -124,3 +124,16 @@ fn request_token(attempt: Token, number: usize) -> Token {
     }
     Token(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_variable_is_named_in_the_code() {
+        let missing = |name: &str| render_code(&RenderError::Missing { name: name.to_owned() });
+        assert_eq!(missing("plan").as_str(), "template_variable_missing:plan");
+        assert_eq!(missing(&"n".repeat(200)).as_str().len(), 64, "a code stays short");
+        assert_eq!(render_code(&RenderError::TooLong).as_str(), "template_not_rendered");
+    }
+}
