@@ -84,7 +84,8 @@ pub fn warnings(source: &TemplateSource, message: &Message, template: &Template)
     let required: Vec<String> = template.needs().iter().map(named).collect();
     if !required.is_empty() {
         warnings.push(format!(
-            "a recipient without a value for {} is not written to; give a default under `defaults` to write to them too",
+            "a recipient without a value for {} is not written to; give a default under `defaults` to reach \
+             them too",
             required.join(", ")
         ));
     }

@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes. After a `:` may
-/// stand a name out of the tenant's template, such as `template_variable_missing:plan`.
+/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes. After a `:` a name
+/// out of the tenant's template may stand, such as `template_variable_missing:plan`.
 ///
 /// Never holds text from a provider: such text may quote an address.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! Checks every name a template uses, and collects its variables.
+//! Checks every name a template uses, and collects its variables and those among them that it cannot do without.
 //!
 //! Filters, tests and functions must be on a list; attributes exist on `loop` only, because a recipient's fields are
 //! plain text. So nothing a template says can reach further than its recipient's fields, and a misspelt name is told
@@ -79,8 +79,8 @@ impl<'s> Names<'s> {
                 for name in then.iter().chain(&vouched.if_true).copied() {
                     match (then.contains(&name), otherwise.contains(&name)) {
                         (true, true) => self.declare(name),
-                        (false, true) => self.assured.push(name),
-                        (true, false) if vouched.if_false.contains(&name) => self.assured.push(name),
+                        (false, true) => self.assure(name),
+                        (true, false) if vouched.if_false.contains(&name) => self.assure(name),
                         (_, false) => {}
                     }
                 }
@@ -327,6 +327,12 @@ impl<'s> Names<'s> {
             && !scope.contains(&name)
         {
             scope.push(name);
+        }
+    }
+
+    fn assure(&mut self, name: &'s str) {
+        if !self.assured.contains(&name) {
+            self.assured.push(name);
         }
     }
 
