@@ -9,7 +9,7 @@ use dispatch_schemas::{
 use dispatch_workers::{
     message::{Body, Message, Piece, Skeleton},
     sms,
-    template::{Data, RenderError, Rendered, Template},
+    template::{Data, Need, RenderError, Rendered, Template},
 };
 
 use super::problem::{Answer, Kind, Problem};
@@ -68,19 +68,25 @@ pub fn report(source: &TemplateSource) -> TemplateReport {
 /// The variables a recipient must have a value for.
 #[must_use]
 pub fn required(template: &Template) -> Vec<String> {
-    template.variables().iter().filter(|name| !template.has_default(name)).cloned().collect()
+    template.needs().iter().map(|need| need.variable.clone()).collect()
+}
+
+/// A variable as messages name it: with the part and the line where it first stands.
+#[must_use]
+pub fn named(need: &Need) -> String {
+    format!("`{}` ({}, line {})", need.variable, need.part, need.line)
 }
 
 /// What of a good template may not come out as meant.
 #[must_use]
 pub fn warnings(source: &TemplateSource, message: &Message, template: &Template) -> Vec<String> {
     let mut warnings = Vec::new();
-    let required = required(template);
+    let required: Vec<String> = template.needs().iter().map(named).collect();
     if !required.is_empty() {
         warnings.push(format!(
-            "recipients without a value for `{}` fail unless the template asks for it with `if`; give a default under \
-             `defaults` to write to them too",
-            required.join("`, `")
+            "a recipient without a value for {} is not written to; give a default under `defaults` to reach \
+             them too",
+            required.join(", ")
         ));
     }
     for name in source.defaults.keys().filter(|name| template.variables().binary_search(name).is_err()) {

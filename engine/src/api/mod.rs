@@ -20,6 +20,7 @@ pub mod routes;
 pub mod server;
 pub mod shape;
 pub mod strict_json;
+mod supply;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -76,6 +76,10 @@ kinds! {
         "The same key came before with another body. Use a new key for a new request.";
     TEMPLATE = "template-invalid", UNPROCESSABLE_ENTITY, "The template cannot be used",
         "The detail names the part, the line and what is wrong. `POST /v1/templates/validate` checks without storing.";
+    UNSUPPLIED = "template-variable-unknown", UNPROCESSABLE_ENTITY, "No list has a variable of the template",
+        "Every recipient would fail for want of a value. Correct the variable's name, give it a default under \
+         `defaults` or with `{{ x | default('…') }}`, or map a column to it when uploading the list. \
+         `GET /v1/lists/{id}` says which fields a list has.";
     IMPORT = "import-refused", UNPROCESSABLE_ENTITY, "The upload cannot be imported",
         "The file as a whole cannot be read, as the detail says. Nothing of it was kept.";
     CONFLICT = "conflict", CONFLICT, "The thing is in a state that does not allow this",

@@ -110,9 +110,10 @@ impl Loader {
         loop {
             let ended = match &read {
                 Ok((totals, report)) => {
+                    let fields = &report.fields;
                     let report =
                         serde_json::to_value(report).map_err(|_| LedgerError::Corrupt("an import's report"))?;
-                    self.ledger.complete_import(import, totals, &report).await
+                    self.ledger.complete_import(import, totals, fields, &report).await
                 }
                 Err(error) => self.ledger.roll_back_import(import, &error.to_string()).await,
             };

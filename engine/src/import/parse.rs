@@ -122,15 +122,18 @@ impl RowParser {
             reading.fail(wrong);
         }
         reading.end(out);
-        let dropped_columns = match self.reading.stage {
-            Stage::Failed(error) => return Err(error),
+        let columns = match &self.reading.stage {
+            Stage::Failed(error) => return Err(error.clone()),
             Stage::Beginning(_) | Stage::Header(_) => return Err(FileError::Empty),
-            Stage::Rows(_, rows) => rows.columns().dropped as u64,
+            Stage::Rows(_, rows) => rows.columns(),
         };
+        let fields = columns.fields.iter().map(|(name, _)| name.to_string()).collect();
+        let dropped_columns = columns.dropped as u64;
         Ok(ParseReport {
             encoding: self.decoder.encoding().name().to_owned(),
             damaged_characters: self.decoder.damaged_characters(),
             delimiter: char::from(self.reading.delimiter),
+            fields,
             dropped_columns,
             ..self.reading.report.into_report()
         })

@@ -31,6 +31,7 @@ enum Written {
     Accepted(Option<String>),
     Duplicate,
     Failed(String),
+    Unsendable(String),
     Retry { at_ms: i64, code: String, counts: bool, alone: bool },
     Released { alone: bool },
     Unknown { code: String, look_at_ms: i64 },
@@ -44,6 +45,7 @@ impl Written {
             Outcome::Accepted { provider_id } => Self::Accepted(provider_id.clone()),
             Outcome::Duplicate => Self::Duplicate,
             Outcome::Failed(code) => Self::Failed(text(code)),
+            Outcome::Unsendable(code) => Self::Unsendable(text(code)),
             Outcome::Retry { at_ms, code, counts, alone } => {
                 Self::Retry { at_ms: *at_ms, code: text(code), counts: *counts == Counts::AsAttempt, alone: *alone }
             }
@@ -58,6 +60,7 @@ impl Written {
             Self::Accepted(provider_id) => Outcome::Accepted { provider_id: provider_id.clone() },
             Self::Duplicate => Outcome::Duplicate,
             Self::Failed(code) => Outcome::Failed(Code::written(code)?),
+            Self::Unsendable(code) => Outcome::Unsendable(Code::written(code)?),
             Self::Retry { at_ms, code, counts, alone } => Outcome::Retry {
                 at_ms: *at_ms,
                 code: Code::written(code)?,

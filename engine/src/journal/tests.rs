@@ -7,7 +7,7 @@ fn entry(attempt: i64) -> Entry {
     let json = serde_json::json!({
         "campaign": CampaignId(7), "attempt": AttemptId(attempt), "now_ms": 1_000,
         "outcomes": [
-            [0, {"accepted": "abc"}], [1, "duplicate"], [2, {"failed": "http_400"}],
+            [0, {"accepted": "abc"}], [1, "duplicate"], [2, {"failed": "http_400"}], [7, {"unsendable": "template_variable_missing:Plan"}],
             [3, {"retry": {"at_ms": 5_000, "code": "http_503", "counts": true, "alone": false}}],
             [4, {"released": {"alone": true}}], [5, {"unknown": {"code": "timeout", "look_at_ms": 9_000}}], [6, "erased"],
         ],
@@ -59,7 +59,7 @@ fn what_the_ledger_has_not_taken_is_found_at_the_next_start() {
     first.stop();
     let second = run(folder.path());
     assert_eq!(second.left, [entry(1), entry(2)]);
-    assert_eq!(second.left[0].outcomes().len(), 7, "each kind of outcome is read back");
+    assert_eq!(second.left[0].outcomes().len(), 8, "each kind of outcome is read back");
     second.stop();
     assert_eq!(run(folder.path()).left.len(), 2, "until the ledger has it, it stays");
 }

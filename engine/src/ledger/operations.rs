@@ -88,8 +88,15 @@ pub trait Imports: Send + Sync + 'static {
     async fn store_contacts(&self, contacts: NewContacts) -> Result<StoreCounts>;
     /// Writes an upload's progress down.
     async fn note_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()>;
-    /// Completes an upload: applies its changes and makes its contacts mailable.
-    async fn complete_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()>;
+    /// Completes an upload: applies its changes and makes its contacts mailable. `fields` are the names of the fields
+    /// it has brought; the list has them from then on, with those it had.
+    async fn complete_import(
+        &self,
+        import: ImportId,
+        totals: &ImportTotals,
+        fields: &[String],
+        report: &serde_json::Value,
+    ) -> Result<()>;
     /// Removes an upload whole and says why.
     async fn roll_back_import(&self, import: ImportId, why: &str) -> Result<()>;
     /// Rolls back or finishes the uploads that a dead process left. Returns how many.

@@ -60,6 +60,8 @@ CREATE TABLE list (
     kind TEXT NOT NULL DEFAULT 'contacts' CHECK (kind IN ('contacts', 'messages')),
     name TEXT NOT NULL,
     contacts INTEGER NOT NULL DEFAULT 0,
+    -- The names of the fields its completed uploads have brought, as a JSON array.
+    fields TEXT NOT NULL DEFAULT '[]',
     created_at_ms INTEGER NOT NULL,
     UNIQUE (tenant_id, kind, name)
 ) STRICT;
@@ -71,6 +73,7 @@ CREATE TABLE import (
     state TEXT NOT NULL CHECK (state IN ('running', 'applying', 'completed', 'rolling_back', 'failed')),
     totals TEXT NOT NULL DEFAULT '{}',
     report TEXT NOT NULL DEFAULT 'null',
+    fields TEXT NOT NULL DEFAULT '[]',
     error TEXT,
     -- Contacts of the upload that were erased before it completed.
     erased INTEGER NOT NULL DEFAULT 0,

@@ -172,10 +172,10 @@ pub struct RecipientStatus {
     pub address_masked: Option<String>,
     /// Where it stands.
     pub state: DeliveryState,
-    /// The stop reason, refusal code or evidence.
+    /// The stop reason, refusal code or evidence. A code may name what it is about: `template_variable_missing:plan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Tries that counted.
+    /// Tries that counted: none for who failed before anything was sent.
     pub attempts: u32,
     /// The provider's own id for the message, where it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

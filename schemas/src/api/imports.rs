@@ -91,6 +91,9 @@ pub struct ParseReport {
     pub damaged_characters: u64,
     /// What separates columns: `,`, `;`, `|` or a tab.
     pub delimiter: char,
+    /// The fields that were read beside the addresses, by name: what a template can be filled from.
+    #[serde(default)]
+    pub fields: Vec<String>,
     /// Columns of the file that were not read.
     pub dropped_columns: u64,
 }

@@ -57,6 +57,9 @@ pub struct List {
     pub source: SourceId,
     /// How many contacts it holds that can be written to.
     pub contacts: i64,
+    /// The fields that its uploads have brought, by name: what a template can be filled from. At most 1,000.
+    #[serde(default)]
+    pub fields: Vec<String>,
     /// Since when.
     pub created_at: Moment,
 }

@@ -27,14 +27,14 @@ pub struct Sender {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "channel", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Content {
-    /// An e-mail; `html`, `text` or both.
+    /// An e-mail; `html`, `text` or both. A part that is there must say something.
     Email {
         /// The sender. Fixed: never filled from a recipient's fields.
         from: Sender,
         /// Where replies go, when not to `from`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<Sender>,
-        /// One line; line breaks in values become spaces.
+        /// One line, never empty; line breaks in values become spaces.
         subject: String,
         /// The page; values are escaped for HTML. They may stand in text and in quoted attributes. At the start of a
         /// link a value may bring no scheme but `http`, `https`, `mailto`, `tel`, `sms` or `cid`, in a `style` only a
@@ -50,7 +50,7 @@ pub enum Content {
     Sms {
         /// At most 11 letters and digits, or at most 15 digits.
         sender: String,
-        /// The text; values are not changed.
+        /// The text, never empty; values are not changed.
         text: String,
     },
 }
@@ -62,7 +62,8 @@ pub struct TemplateSource {
     #[serde(flatten)]
     pub content: Content,
     /// By variable: the value used for recipients who have none; an empty value is one. A variable with neither fails
-    /// the recipient, unless the template asks first (`{% if x is defined %}`, `{{ x|default('…') }}`).
+    /// the recipient, unless the template asks first (`{% if x is defined %}`, `{{ x|default('…') }}`). One that none
+    /// of a campaign's lists has is refused when the campaign is made or launched.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub defaults: BTreeMap<String, String>,
 }
@@ -89,6 +90,22 @@ pub struct StoredTemplate {
     pub created_at: Moment,
 }
 
+/// A template just stored, with what its author should know before using it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedTemplate {
+    /// The template.
+    #[serde(flatten)]
+    pub stored: StoredTemplate,
+    /// The variables it uses, by name.
+    pub variables: Vec<String>,
+    /// The variables among them that a recipient must have a value for: they have no default, and the template does
+    /// not ask whether they are there.
+    pub required: Vec<String>,
+    /// What may not come out as meant, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// What checking a template came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TemplateReport {
@@ -100,7 +117,8 @@ pub struct TemplateReport {
     pub warnings: Vec<String>,
     /// The variables it uses, by name.
     pub variables: Vec<String>,
-    /// The variables among them that have no default: a recipient without a value for one is not written to.
+    /// The variables among them that a recipient must have a value for: they have no default, and the template does
+    /// not ask whether they are there.
     pub required: Vec<String>,
     /// For a text message: what its fixed text alone costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

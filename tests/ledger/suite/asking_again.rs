@@ -14,7 +14,7 @@ use dispatch_workers::{
 use super::{
     Fixture,
     people::address,
-    sending::{KEY_SAFE_FOR, Sending, accepted, failed, numbers, throttled, unknown},
+    sending::{KEY_SAFE_FOR, Sending, accepted, failed, numbers, throttled, unknown, unsendable},
     world::World,
 };
 
@@ -138,6 +138,18 @@ pub(crate) async fn a_repeat_that_was_refused_for_good_leaves_the_first_in_doubt
     assert!(sending.unknown_due().await.remove(0).root_token == token);
     sending.settle_all(attempt, &[0, 1], &Verdict::AskAgain).await;
     assert_asked_for_with_the_first_token(&sending, root, token).await;
+}
+
+pub(crate) async fn a_repeat_that_could_not_be_made_leaves_the_first_in_doubt(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await.with_keys_remembered();
+    let (root, token) = lost_and_asked_again(&sending, &[0, 1]).await;
+    let attempt = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(attempt, &[0, 1], &unsendable()).await;
+    sending.assert_stands(0, DeliveryState::Unknown, "template_variable_missing:plan").await;
+    assert_eq!(sending.recipient(0).await.attempts, 2, "asking again comes to an end");
+    world.clock.advance(5_000);
+    assert!(sending.unknown_due().await.remove(0).root_token == token);
 }
 
 pub(crate) async fn a_request_is_asked_again_whole_or_not_at_all(fixture: &dyn Fixture) {

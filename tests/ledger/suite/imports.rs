@@ -192,3 +192,33 @@ pub(crate) async fn an_upload_is_its_tenants_own(fixture: &dyn Fixture) {
     let foreign = world.ledger.import(world.tenant, import).await;
     assert!(matches!(foreign, Err(LedgerError::NotFound("import"))));
 }
+
+pub(crate) async fn a_list_has_the_fields_of_its_completed_uploads(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let (list, other) = (world.list("one").await, world.list("two").await);
+    let fields = async |world: &World, list| world.ledger.list(world.tenant, list).await.unwrap().fields;
+    assert_eq!(fields(&world, list).await, [""; 0]);
+    world.upload(list).await.brings(&["plan", "first_name"]).complete().await;
+    world.upload(list).await.brings(&["first_name", "city"]).complete().await;
+    world.upload(list).await.brings(&["gone"]).roll_back().await;
+    world.upload(list).await.complete().await;
+    assert_eq!(fields(&world, list).await, ["city", "first_name", "plan"]);
+    assert_eq!(fields(&world, other).await, [""; 0]);
+    let listed = world.ledger.lists(world.tenant).await.unwrap();
+    assert_eq!(listed.iter().map(|list| list.fields.len()).collect::<Vec<_>>(), [3, 0]);
+
+    // What is known of them outlives the process.
+    let world = world.reopened().await;
+    assert_eq!(fields(&world, list).await, ["city", "first_name", "plan"]);
+}
+
+pub(crate) async fn a_list_keeps_the_names_of_a_bounded_number_of_fields(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let list = world.list("one").await;
+    for upload in 0..3 {
+        let names: Vec<String> = (0..400).map(|field| format!("field_{upload}_{field}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        world.upload(list).await.brings(&names).complete().await;
+    }
+    assert_eq!(world.ledger.list(world.tenant, list).await.unwrap().fields.len(), 1_000);
+}

@@ -93,6 +93,7 @@ macro_rules! conformance {
                 an_accepted_delivery_is_done
                 each_recipient_keeps_the_id_its_provider_gave_it
                 a_refused_delivery_is_failed_with_its_code
+                a_delivery_that_could_not_be_made_fails_without_a_try
                 a_deferred_delivery_waits_and_tries_again_with_a_new_key
                 a_throttled_delivery_loses_no_attempt
                 a_released_delivery_is_as_it_was
@@ -130,6 +131,7 @@ macro_rules! conformance {
                 a_repeat_that_was_not_made_leaves_the_first_in_doubt
                 a_repeat_that_was_refused_for_now_leaves_the_first_in_doubt
                 a_repeat_that_was_refused_for_good_leaves_the_first_in_doubt
+                a_repeat_that_could_not_be_made_leaves_the_first_in_doubt
                 a_request_is_asked_again_whole_or_not_at_all
                 a_key_the_provider_has_forgotten_is_not_asked_with
                 what_travelled_alone_is_asked_again_alone
@@ -177,6 +179,8 @@ macro_rules! conformance {
                 a_suppressed_address_is_not_stored
                 a_contact_with_one_open_address_keeps_that_one
                 an_upload_is_its_tenants_own
+                a_list_has_the_fields_of_its_completed_uploads
+                a_list_keeps_the_names_of_a_bounded_number_of_fields
             }
             loading {
                 a_messy_file_comes_to_its_truth

@@ -52,6 +52,7 @@ pub(crate) struct Upload<'w> {
     pub(crate) id: ImportId,
     list: ListId,
     totals: ImportTotals,
+    fields: Vec<String>,
 }
 
 impl Upload<'_> {
@@ -76,8 +77,15 @@ impl Upload<'_> {
             .await
     }
 
+    /// Says which fields the upload has brought.
+    pub(crate) fn brings(mut self, fields: &[&str]) -> Self {
+        self.fields = fields.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
     pub(crate) async fn complete(self) -> Import {
-        self.world.ledger.complete_import(self.id, &self.totals, &serde_json::Value::Null).await.unwrap();
+        let Self { world, id, totals, fields, .. } = &self;
+        world.ledger.complete_import(*id, totals, fields, &serde_json::Value::Null).await.unwrap();
         self.world.ledger.import(self.world.tenant, self.id).await.unwrap()
     }
 
@@ -90,7 +98,7 @@ impl Upload<'_> {
 impl World {
     pub(crate) async fn upload(&self, list: ListId) -> Upload<'_> {
         let id = self.ledger.begin_import(self.tenant, list).await.unwrap();
-        Upload { world: self, id, list, totals: ImportTotals::default() }
+        Upload { world: self, id, list, totals: ImportTotals::default(), fields: Vec::new() }
     }
 
     /// A list with these people in it.

@@ -1,6 +1,9 @@
 //! What a batch came to.
 
-use dispatch_schemas::states::{Channel, DeliveryState, StopReason};
+use dispatch_schemas::{
+    api::campaigns::Retry,
+    states::{Channel, DeliveryState, StopReason},
+};
 use dispatch_workers::{
     delivery::{Counts, Outcome},
     providers::Code,
@@ -9,7 +12,7 @@ use dispatch_workers::{
 use super::{
     Fixture,
     people::address,
-    sending::{Sending, accepted, deferred, failed, throttled, unknown},
+    sending::{Sending, accepted, deferred, failed, throttled, unknown, unsendable},
     world::World,
 };
 
@@ -57,6 +60,25 @@ pub(crate) async fn a_refused_delivery_is_failed_with_its_code(fixture: &dyn Fix
     sending.assert_stands(0, DeliveryState::Failed, "bad_address").await;
     assert_eq!(sending.recipient(0).await.attempts, 1);
     assert_eq!(sending.progress().await.reasons["bad_address"], 1);
+}
+
+pub(crate) async fn a_delivery_that_could_not_be_made_fails_without_a_try(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await;
+    let key = sending.recipient(0).await.send_key;
+    let attempt = sending.claim_all(&[0, 1]).await;
+    sending.record(attempt, &[(0, unsendable()), (1, failed())]).await;
+    sending.assert_stands(0, DeliveryState::Failed, "template_variable_missing:plan").await;
+    assert_eq!(sending.progress().await.reasons["template_variable_missing:plan"], 1);
+    let recipient = sending.recipient(0).await;
+    assert_eq!((recipient.attempts, recipient.send_key), (0, key));
+    let past = world.ledger.past_sends(world.now_ms() - 60_000).await.unwrap();
+    assert_eq!(past.iter().map(|minute| minute.sends).sum::<u64>(), 1, "what was not sent does not count in a limit");
+
+    let which = Retry { code: Some("template_variable_missing:plan".to_owned()) };
+    assert_eq!(world.ledger.retry(world.tenant, sending.id, &which).await.unwrap().retried, 1);
+    sending.assert_stands(0, DeliveryState::Ready, "").await;
+    assert_eq!(next_try(&sending, 0).await.1, 1);
 }
 
 pub(crate) async fn a_deferred_delivery_waits_and_tries_again_with_a_new_key(fixture: &dyn Fixture) {

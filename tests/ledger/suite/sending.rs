@@ -313,6 +313,11 @@ pub(crate) fn failed() -> Outcome {
     Outcome::Failed(Code::known("bad_address"))
 }
 
+/// Nothing could be made to send.
+pub(crate) fn unsendable() -> Outcome {
+    Outcome::Unsendable(Code::about("template_variable_missing", "plan"))
+}
+
 pub(crate) fn unknown(look_at_ms: i64) -> Outcome {
     Outcome::Unknown { code: Code::known("timeout"), look_at_ms }
 }

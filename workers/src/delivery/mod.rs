@@ -132,9 +132,11 @@ async fn send_claimed(
 
     let prepared = prepare::prepare(&claimed, plan, plane);
     // What does not go out with the others is on record before they leave: after a crash it must not pass for sent.
+    let settled = prepared.settled.len();
     let mut released = record::now(attempt, prepared.settled, plan, plane).await?;
     let answers = send::send(&prepared.requests, permits, plan, plane, send_by);
-    released.extend(record::as_they_come(attempt, answers, plan, plane).await?);
-    plane.limits.give_back(permits, released.len()).await;
+    let unsent = record::as_they_come(attempt, answers, plan, plane).await?;
+    plane.limits.give_back(permits, settled + unsent.len()).await;
+    released.extend(unsent);
     Ok(released)
 }

@@ -79,8 +79,8 @@ pub(super) fn prepare(claimed: &Claimed, plan: &Plan, plane: &Plane) -> Batch {
 
 fn recipient(delivery: &ClaimedDelivery, plan: &Plan, plane: &Plane) -> Result<Recipient, Outcome> {
     let Some(contact) = &delivery.contact else { return Err(Outcome::Erased) };
-    let (to, data) = unseal(contact, plan).map_err(|_| Outcome::Failed(Code::known("sealed_value_unreadable")))?;
-    let slots = plan.template.render(&data).map_err(|error| Outcome::Failed(render_code(&error)))?;
+    let (to, data) = unseal(contact, plan).map_err(|_| Outcome::Unsendable(Code::known("sealed_value_unreadable")))?;
+    let slots = plan.template.render(&data).map_err(|error| Outcome::Unsendable(render_code(&error)))?;
     Ok(Recipient {
         key: plane.send_keys.make(plan.campaign, delivery.seq, delivery.key_epoch),
         to,
@@ -107,7 +107,7 @@ fn unseal(contact: &SealedContact, plan: &Plan) -> Result<(String, Data), SealEr
 
 fn render_code(error: &RenderError) -> Code {
     match error {
-        RenderError::Missing { .. } => Code::known("template_variable_missing"),
+        RenderError::Missing { name } => Code::about("template_variable_missing", name),
         RenderError::Failed(_) | RenderError::TooLong | RenderError::TooMuchWork | RenderError::UnsafeValue => {
             Code::known("template_not_rendered")
         }
@@ -123,4 +123,17 @@ fn request_token(attempt: Token, number: usize) -> Token {
         *byte ^= mixed;
     }
     Token(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_variable_is_named_in_the_code() {
+        let missing = |name: &str| render_code(&RenderError::Missing { name: name.to_owned() });
+        assert_eq!(missing("plan").as_str(), "template_variable_missing:plan");
+        assert_eq!(missing(&"n".repeat(200)).as_str().len(), 64, "a code stays short");
+        assert_eq!(render_code(&RenderError::TooLong).as_str(), "template_not_rendered");
+    }
 }

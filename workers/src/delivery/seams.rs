@@ -120,8 +120,10 @@ pub enum Outcome {
     },
     /// The provider has had the key: T6 if an earlier attempt with it was unknown, T8 otherwise.
     Duplicate,
-    /// T8.
+    /// T8: a try was refused for good.
     Failed(Code),
+    /// T8 without a try: there is nothing that could be sent to this recipient.
+    Unsendable(Code),
     /// T7: definitely not accepted, to be tried again.
     Retry {
         /// Not before.

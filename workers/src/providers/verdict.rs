@@ -2,11 +2,15 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes.
+/// A short machine-readable reason: lower-case letters, digits, `_`, `.`, `:` and `-`, at most 64 bytes. After a `:` a name
+/// out of the tenant's template may stand, such as `template_variable_missing:plan`.
 ///
 /// Never holds text from a provider: such text may quote an address.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Code(Cow<'static, str>);
+
+/// The longest code.
+const BYTES_MAX: usize = 64;
 
 impl Code {
     /// A code known when the program is written.
@@ -21,11 +25,17 @@ impl Code {
         Self(Cow::Owned(format!("{prefix}_{number}")))
     }
 
+    /// A code about something that the tenant's template names; a name that is too long is cut.
+    #[must_use]
+    pub fn about(code: &'static str, name: &str) -> Self {
+        let room = BYTES_MAX.saturating_sub(code.len() + 1);
+        Self(Cow::Owned(format!("{code}:{}", &name[..name.floor_char_boundary(room)])))
+    }
+
     /// A code that this program wrote down before; `None` for a text that is no code.
     #[must_use]
     pub fn written(text: &str) -> Option<Self> {
-        let is_code_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.:-".contains(&byte);
-        let is_code = (1..=64).contains(&text.len()) && text.bytes().all(is_code_byte);
+        let is_code = (1..=BYTES_MAX).contains(&text.len()) && !text.contains(|c: char| c.is_control() || c == ' ');
         is_code.then(|| Self(Cow::Owned(text.to_owned())))
     }
 

@@ -19,10 +19,10 @@ use minijinja::{
 };
 
 use super::{
-    Part,
+    Need, Part,
     budget::{MAX_FUEL, MAX_OUTPUT_BYTES, MAX_SLOTS, MAX_SOURCE_BYTES, MAX_VARIABLES},
     engine::{Root, render_error, syntax_error},
-    error::{RenderError, TemplateError},
+    error::{RenderError, TemplateError, line_of},
     escape::{Escape, Guard},
     names::Names,
     nesting,
@@ -58,6 +58,8 @@ pub(super) struct Cutter {
     /// In order of appearance.
     pub(super) variables: Vec<String>,
     pub(super) parts: Vec<WholePart>,
+    /// Variables a recipient fails without, each once, where that first is so.
+    pub(super) needs: Vec<Need>,
     by_name: HashMap<String, usize>,
     /// Slots by what fills them: for a template, its source.
     known: HashMap<(Escape, Option<Guard>, String), u16>,
@@ -73,6 +75,7 @@ impl Cutter {
             fixed_bytes: 0,
             variables: Vec::new(),
             parts: Vec::new(),
+            needs: Vec::new(),
             by_name: HashMap::new(),
             known: HashMap::new(),
             fuel: 0,
@@ -136,6 +139,12 @@ impl Cutter {
                     let text = source.get(start..end).unwrap_or_default();
                     self.template_slot(&place, &mut pieces, format!("{{% {text} %}}"), variables)?;
                 }
+            }
+        }
+        for (variable, offset) in names.needed() {
+            if !self.needs.iter().any(|need| need.variable == variable) {
+                let line = line_of(source, offset as usize);
+                self.needs.push(Need { variable: variable.to_owned(), part: part.name(), line });
             }
         }
         self.add_template(part, part.name().to_owned(), source.to_owned())?;
@@ -228,7 +237,11 @@ impl Cutter {
             let fuel = rendered.state().fuel_levels().map_or(0, |(used, _)| used);
             Ok((rendered.into_output(), fuel))
         });
-        let (text, fuel) = rendered.map_err(|error| place.refuse(render_error(&error, None)))?;
+        let (text, fuel) = rendered.map_err(|error| match (render_error(&error, None), error.detail()) {
+            // No value of a recipient is in it, so all that is known can be told.
+            (failed @ RenderError::Failed(_), Some(detail)) => place.refuse(format_args!("{failed}: {detail}")),
+            (failed, _) => place.refuse(failed),
+        })?;
         self.env.remove_template(&name);
         // All constants of a message together: a page full of them is as much work as one large one.
         self.fuel = self.fuel.saturating_add(fuel);

@@ -18,10 +18,14 @@ impl TemplateError {
 
     /// An error at a byte of a part's source.
     pub(super) fn at(part: &str, source: &str, offset: usize, message: impl std::fmt::Display) -> Self {
-        let before = source.as_bytes().get(..offset).unwrap_or(source.as_bytes());
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Self { message: format!("{part}, line {line}: {message}") }
+        Self { message: format!("{part}, line {}: {message}", line_of(source, offset)) }
     }
+}
+
+/// The line of a byte of a source, from 1.
+pub(super) fn line_of(source: &str, offset: usize) -> usize {
+    let before = source.as_bytes().get(..offset).unwrap_or(source.as_bytes());
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Why a recipient's message cannot be rendered. Never holds a value of the recipient.

@@ -19,6 +19,8 @@ mod html;
 mod names;
 mod nesting;
 mod places;
+mod range;
+mod vouched;
 
 use std::{fmt, sync::Arc};
 
@@ -35,7 +37,7 @@ pub use self::{
     data::{Data, DataError},
     error::{RenderError, TemplateError},
 };
-use crate::message::{Body, Message, Slots};
+use crate::message::{Body, Message, Piece, Skeleton, Slots};
 
 /// The part of a compiled template that fills slots.
 pub struct Template {
@@ -50,6 +52,20 @@ pub struct Template {
     /// One for each variable.
     defaults: Vec<Option<Box<str>>>,
     parts: Vec<WholePart>,
+    /// By variable.
+    needs: Vec<Need>,
+}
+
+/// A variable that a recipient must have a value for: the template has no default for it, and uses it without asking
+/// whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// Its name.
+    pub variable: String,
+    /// The part that first uses it: `subject`, `html` or `text`.
+    pub part: &'static str,
+    /// The line of that part, from 1.
+    pub line: usize,
 }
 
 /// A message rendered whole for one recipient. Personal data: has no readable `Debug`.
@@ -75,8 +91,8 @@ impl Template {
     /// Compiles a source into the fixed part of its message and the filler of its slots.
     ///
     /// # Errors
-    /// When a part does not parse, is too large, names something a recipient cannot have, or has a value where it
-    /// may not stand; when a sender is not an address, or not fixed. The message names the part and the line.
+    /// When a part does not parse, is empty or too large, names something a recipient cannot have, or has a value where
+    /// it may not stand; when a sender is not an address, or not fixed. The message names the part and the line.
     pub fn compile(source: &TemplateSource) -> Result<(Message, Self), TemplateError> {
         let mut cutter = Cutter::new(environment());
         let body = match &source.content {
@@ -87,20 +103,27 @@ impl Template {
                 Body::Email {
                     from: fixed::mailbox("from", from)?,
                     reply_to: reply_to.as_ref().map(|sender| fixed::mailbox("reply_to", sender)).transpose()?,
-                    subject: cutter.cut(Part::Subject, subject)?,
-                    html: html.as_ref().map(|html| cutter.cut(Part::Html, html)).transpose()?,
-                    text: text.as_ref().map(|text| cutter.cut(Part::Text, text)).transpose()?,
+                    subject: filled(Part::Subject, cutter.cut(Part::Subject, subject)?, "an e-mail needs a subject")?,
+                    html: html
+                        .as_ref()
+                        .map(|html| filled(Part::Html, cutter.cut(Part::Html, html)?, OR_LEAVE_OUT))
+                        .transpose()?,
+                    text: text
+                        .as_ref()
+                        .map(|text| filled(Part::Text, cutter.cut(Part::Text, text)?, OR_LEAVE_OUT))
+                        .transpose()?,
                 }
             }
-            Content::Sms { sender, text } => {
-                Body::Sms { sender: fixed::sms_sender(sender)?, text: cutter.cut(Part::Text, text)? }
-            }
+            Content::Sms { sender, text } => Body::Sms {
+                sender: fixed::sms_sender(sender)?,
+                text: filled(Part::Text, cutter.cut(Part::Text, text)?, "a text message needs a text")?,
+            },
         };
         Ok((Message { body }, Self::of(cutter, source)))
     }
 
     fn of(cutter: Cutter, source: &TemplateSource) -> Self {
-        let Cutter { env, mut fillers, places, fixed_bytes, variables, mut parts, .. } = cutter;
+        let Cutter { env, mut fillers, places, fixed_bytes, variables, mut parts, mut needs, .. } = cutter;
         let mut sorted: Vec<(String, usize)> = variables.into_iter().zip(0..).collect();
         sorted.sort_unstable();
         let mut new_numbers = vec![0; sorted.len()];
@@ -119,7 +142,9 @@ impl Template {
         let variables: Vec<String> = sorted.into_iter().map(|(name, _)| name).collect();
         let defaults =
             variables.iter().map(|name| source.defaults.get(name).map(|text| text.as_str().into())).collect();
-        Self { env, fillers, places, fixed_bytes, variables: Arc::new(variables), defaults, parts }
+        needs.retain(|need| !source.defaults.contains_key(&need.variable));
+        needs.sort_unstable_by(|one, other| one.variable.cmp(&other.variable));
+        Self { env, fillers, places, fixed_bytes, variables: Arc::new(variables), defaults, parts, needs }
     }
 
     /// The names of the recipient's fields the template uses, sorted. Also of those it can do without because it
@@ -129,11 +154,10 @@ impl Template {
         &self.variables
     }
 
-    /// Whether the source has a default for a variable.
+    /// The variables that a recipient must have a value for, by name.
     #[must_use]
-    pub fn has_default(&self, name: &str) -> bool {
-        let at = self.variables.binary_search_by(|known| known.as_str().cmp(name));
-        at.is_ok_and(|at| self.defaults.get(at).is_some_and(Option::is_some))
+    pub fn needs(&self) -> &[Need] {
+        &self.needs
     }
 
     /// Fills the slots for one recipient.
@@ -228,6 +252,17 @@ impl fmt::Debug for Rendered {
     }
 }
 
+/// What to do about an empty part of an e-mail.
+const OR_LEAVE_OUT: &str = "write something, or leave the part out";
+
+/// A part that says something to somebody. What stands in it may still come out empty for one recipient.
+fn filled(part: Part, skeleton: Skeleton, remedy: &str) -> Result<Skeleton, TemplateError> {
+    if skeleton.pieces.iter().all(|piece| matches!(piece, Piece::Fixed(text) if text.trim().is_empty())) {
+        return Err(TemplateError::in_part(part.name(), format_args!("it is empty; {remedy}")));
+    }
+    Ok(skeleton)
+}
+
 /// Runs minijinja for one recipient, under one budget of fuel.
 struct Engine<'t> {
     template: &'t Template,
@@ -248,8 +283,14 @@ impl Engine<'_> {
         });
         let rendered = template.env.get_template(name).and_then(|compiled| compiled.render_captured(root.clone()));
         let rendered = rendered.map_err(|error| {
-            let absent = variables.iter().find(|variable| template.value(**variable, data).is_none());
-            render_error(&error, absent.and_then(|at| template.variables.get(*at)).map(String::as_str))
+            let absent: Vec<&str> = variables
+                .iter()
+                .filter(|variable| template.value(**variable, data).is_none())
+                .filter_map(|at| template.variables.get(*at).map(String::as_str))
+                .collect();
+            // One the template asks for is not the reason while another is missing.
+            let is_needed = |name: &&&str| template.needs.iter().any(|need| need.variable == **name);
+            render_error(&error, absent.iter().find(is_needed).or(absent.first()).copied())
         })?;
         // minijinja's tank is full at every run; this one is not.
         *fuel = fuel.saturating_add(rendered.state().fuel_levels().map_or(0, |(used, _)| used));

@@ -1,4 +1,4 @@
-//! Checks every name a template uses, and collects its variables.
+//! Checks every name a template uses, and collects its variables and those among them that it cannot do without.
 //!
 //! Filters, tests and functions must be on a list; attributes exist on `loop` only, because a recipient's fields are
 //! plain text. So nothing a template says can reach further than its recipient's fields, and a misspelt name is told
@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 
-use minijinja::machinery::ast::{Call, CallArg, Expr, Filter, Macro, Stmt};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, Macro, Stmt};
 
 use super::{
     Part,
@@ -14,6 +14,8 @@ use super::{
     engine::{FILTERS, LOOP_FIELDS, RANGE, TESTS, nearest},
     error::TemplateError,
     escape::breaks_a_line,
+    range,
+    vouched::{may_ask, vouched},
 };
 
 /// Walks the nodes of one part in reading order. Expressions are at most
@@ -26,17 +28,26 @@ pub(super) struct Names<'s> {
     scopes: Vec<Vec<&'s str>>,
     /// Variables met since the last [`Self::take`], each once, in reading order.
     met: Vec<&'s str>,
+    /// Variables that have a value here, because a condition around this place asks for them.
+    assured: Vec<&'s str>,
+    /// Variables a recipient fails without, each once, with the byte where that first is so.
+    needed: Vec<(&'s str, u32)>,
 }
 
 impl<'s> Names<'s> {
     pub(super) fn new(part: Part, source: &'s str) -> Self {
-        Self { part, source, scopes: vec![Vec::new()], met: Vec::new() }
+        Self { part, source, scopes: vec![Vec::new()], met: Vec::new(), assured: Vec::new(), needed: Vec::new() }
     }
 
     /// Checks a node and hands back the recipient's variables in it, in reading order.
     pub(super) fn check(&mut self, node: &Stmt<'s>) -> Result<Vec<&'s str>, TemplateError> {
         self.node(node)?;
         Ok(std::mem::take(&mut self.met))
+    }
+
+    /// The variables that a recipient fails without, by what has been checked, with the byte of the source.
+    pub(super) fn needed(self) -> Vec<(&'s str, u32)> {
+        self.needed
     }
 
     fn nodes(&mut self, nodes: &[Stmt<'s>]) -> Result<(), TemplateError> {
@@ -60,10 +71,19 @@ impl<'s> Names<'s> {
             }
             Stmt::IfCond(node) => {
                 self.expr(&node.expr)?;
-                let then = self.scoped(|names| names.nodes(&node.true_body))?;
-                let otherwise = self.scoped(|names| names.nodes(&node.false_body))?;
-                // What only one branch sets may be missing after it, and is then looked up in the recipient.
-                then.into_iter().filter(|name| otherwise.contains(name)).for_each(|name| self.declare(name));
+                let vouched = vouched(&node.expr);
+                let then = self.assuming(&vouched.if_true, |names| names.nodes(&node.true_body))?;
+                let otherwise = self.assuming(&vouched.if_false, |names| names.nodes(&node.false_body))?;
+                // What only one branch sets may be missing after it, and is then looked up in the recipient; unless
+                // the other branch is for those who have it.
+                for name in then.iter().chain(&vouched.if_true).copied() {
+                    match (then.contains(&name), otherwise.contains(&name)) {
+                        (true, true) => self.declare(name),
+                        (false, true) => self.assure(name),
+                        (true, false) if vouched.if_false.contains(&name) => self.assure(name),
+                        (_, false) => {}
+                    }
+                }
                 Ok(())
             }
             Stmt::WithBlock(node) => self
@@ -132,25 +152,36 @@ impl<'s> Names<'s> {
     fn expr(&mut self, expr: &Expr<'s>) -> Result<(), TemplateError> {
         match expr {
             Expr::Const(_) => Ok(()),
-            Expr::Var(var) => self.variable(var.id, expr),
+            Expr::Var(var) => self.used(var.id, expr),
             Expr::UnaryOp(node) => self.expr(&node.expr),
-            Expr::BinOp(node) => {
-                self.expr(&node.left)?;
-                self.expr(&node.right)
-            }
+            Expr::BinOp(node) => match node.op {
+                BinOpKind::ScAnd => {
+                    self.expr(&node.left)?;
+                    self.assuming(&vouched(&node.left).if_true, |names| names.expr(&node.right)).map(drop)
+                }
+                BinOpKind::ScOr => {
+                    self.expr(&node.left)?;
+                    self.assuming(&vouched(&node.left).if_false, |names| names.expr(&node.right)).map(drop)
+                }
+                _ => {
+                    self.expr(&node.left)?;
+                    self.expr(&node.right)
+                }
+            },
             Expr::Compare(node) => {
                 self.expr(&node.expr)?;
                 node.ops.iter().try_for_each(|op| self.expr(&op.expr))
             }
             Expr::IfExpr(node) => {
                 self.expr(&node.test_expr)?;
-                self.expr(&node.true_expr)?;
-                self.maybe(node.false_expr.as_ref())
+                let vouched = vouched(&node.test_expr);
+                self.assuming(&vouched.if_true, |names| names.expr(&node.true_expr))?;
+                self.assuming(&vouched.if_false, |names| names.maybe(node.false_expr.as_ref())).map(drop)
             }
             Expr::Filter(node) => self.filter(node, expr),
             Expr::Test(node) => {
                 self.known("test", node.name, &TESTS, expr)?;
-                self.expr(&node.expr)?;
+                if may_ask(node.name) { self.asked(&node.expr) } else { self.expr(&node.expr) }?;
                 self.arguments(&node.args)
             }
             Expr::GetAttr(node) => match &node.expr {
@@ -182,6 +213,24 @@ impl<'s> Names<'s> {
         }
     }
 
+    /// A variable whose value is used: who has none fails.
+    fn used(&mut self, name: &'s str, expr: &Expr<'s>) -> Result<(), TemplateError> {
+        self.variable(name, expr)?;
+        let is_safe = self.is_set(name) || self.assured.contains(&name);
+        if !is_safe && !self.needed.iter().any(|(known, _)| *known == name) {
+            self.needed.push((name, offset_of(expr)));
+        }
+        Ok(())
+    }
+
+    /// An expression that may be a variable without a value.
+    fn asked(&mut self, expr: &Expr<'s>) -> Result<(), TemplateError> {
+        match expr {
+            Expr::Var(var) => self.variable(var.id, expr),
+            expr => self.expr(expr),
+        }
+    }
+
     fn variable(&mut self, name: &'s str, expr: &Expr<'s>) -> Result<(), TemplateError> {
         if self.is_set(name) || self.met.contains(&name) {
             return Ok(());
@@ -208,13 +257,21 @@ impl<'s> Names<'s> {
                 .refuse(offset_of(expr), "`safe` is not allowed: a recipient's value would enter the page as HTML");
         }
         self.known("filter", node.name, &FILTERS, expr)?;
-        self.maybe(node.expr.as_ref())?;
+        match &node.expr {
+            Some(value) if matches!(node.name, "default" | "d") => self.asked(value)?,
+            value => self.maybe(value.as_ref())?,
+        }
         self.arguments(&node.args)
     }
 
     fn call(&mut self, node: &Call<'s>, offset: u32) -> Result<(), TemplateError> {
         match &node.expr {
-            Expr::Var(var) if var.id == RANGE || self.is_set(var.id) => {}
+            Expr::Var(var) if self.is_set(var.id) => {}
+            Expr::Var(var) if var.id == RANGE => {
+                if let Some(fault) = range::fault(&node.args) {
+                    return self.refuse(offset, fault);
+                }
+            }
             Expr::Var(var) => {
                 let set = self.scopes.iter().flatten().copied();
                 let near = suggestion(nearest(var.id, set.chain([RANGE])));
@@ -273,6 +330,12 @@ impl<'s> Names<'s> {
         }
     }
 
+    fn assure(&mut self, name: &'s str) {
+        if !self.assured.contains(&name) {
+            self.assured.push(name);
+        }
+    }
+
     fn is_set(&self, name: &str) -> bool {
         self.scopes.iter().flatten().any(|set| *set == name)
     }
@@ -282,8 +345,20 @@ impl<'s> Names<'s> {
         &mut self,
         walk: impl FnOnce(&mut Self) -> Result<(), TemplateError>,
     ) -> Result<Vec<&'s str>, TemplateError> {
+        self.assuming(&[], walk)
+    }
+
+    /// The same where these variables have a value.
+    fn assuming(
+        &mut self,
+        assured: &[&'s str],
+        walk: impl FnOnce(&mut Self) -> Result<(), TemplateError>,
+    ) -> Result<Vec<&'s str>, TemplateError> {
+        let before = self.assured.len();
+        self.assured.extend_from_slice(assured);
         self.scopes.push(Vec::new());
         walk(self)?;
+        self.assured.truncate(before);
         Ok(self.scopes.pop().unwrap_or_default())
     }
 

@@ -28,8 +28,9 @@ use crate::{
         content, cursor,
         problem::{Answer, Problem},
         request::{Id, IdempotencyKey, Json, NoBody, OptionalJson, Parameters},
+        supply::Supply,
     },
-    ledger::Replayable,
+    ledger::{LedgerError, Replayable},
 };
 
 const LIST: &str = "campaigns";
@@ -41,7 +42,8 @@ const SLACK_MS: i64 = 60_000;
 /// Make a campaign
 ///
 /// A draft: nothing is sent before its launch. Its content is what it will send, whatever becomes of a template it
-/// was made from.
+/// was made from. A variable without a default that none of its lists has is refused; lists that are still empty are
+/// looked at when it is launched.
 #[utoipa::path(
     post, path = "/v1/campaigns", tag = "campaigns", request_body = NewCampaign,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
@@ -58,6 +60,8 @@ pub async fn create(
     let new = new.value;
     let source = source(&context, caller.tenant, &new.content).await?;
     let (message, template) = content::compile(&source)?;
+    let supply =
+        Supply::of(context.api.ledger.as_ref(), caller.tenant, &new.lists).await.map_err(named_at("/lists"))?;
     let account = account(&context, message.channel(), new.account.as_deref());
     let mut errors = times(&new, context.api.clock.now_ms());
     errors.extend(lists(&new));
@@ -69,6 +73,9 @@ pub async fn create(
             return Err(Problem::invalid(errors));
         }
     };
+    if supply.is_whole() {
+        supply.check(&template)?;
+    }
     let made = context
         .api
         .ledger
@@ -125,7 +132,8 @@ pub async fn get(caller: Caller<Read>, State(context): State<Arc<Context>>, Id(c
 /// Launch a campaign
 ///
 /// Answers at once whatever the audience; recipients are found and written to afterwards, or from `send_at` on. The
-/// Idempotency-Key makes a repeat harmless.
+/// Idempotency-Key makes a repeat harmless. Refused when the content has a variable without a default that none of the
+/// campaign's lists has: every recipient would fail.
 #[utoipa::path(
     post, path = "/v1/campaigns/{id}/launch", tag = "campaigns",
     params(
@@ -143,6 +151,7 @@ pub async fn launch(
     body: NoBody,
 ) -> Answer {
     let once = body.once("POST /v1/campaigns/{id}/launch", key)?;
+    check_supply(&context, caller.tenant, campaign).await?;
     let launched = context.api.ledger.launch(caller.tenant, campaign, Some(&once)).await?;
     if !launched.replayed {
         context.api.control.campaign_changed(campaign);
@@ -246,6 +255,21 @@ pub async fn progress(
         progress.stall = context.api.control.stall(campaign);
     }
     found(progress)
+}
+
+/// Whether the lists of a draft have what its content needs. What else is wrong with a launch is the ledger's to say.
+async fn check_supply(context: &Context, tenant: TenantId, id: CampaignId) -> Answer<()> {
+    let ledger = context.api.ledger.as_ref();
+    let campaign = match ledger.campaign(tenant, id).await {
+        Ok(campaign) if campaign.state == CampaignState::Draft => campaign,
+        Ok(_) | Err(LedgerError::NotFound(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let supply = Supply::of(ledger, tenant, &campaign.lists).await?;
+    match ledger.brief(id).await? {
+        Some(plan) if supply.is_there() => supply.check(&content::compile(&plan.content)?.1),
+        _ => Ok(()),
+    }
 }
 
 async fn source(context: &Context, tenant: TenantId, given: &CampaignContent) -> Answer<TemplateSource> {

@@ -7,7 +7,9 @@ use dispatch_schemas::{
     api::{
         Page,
         problems::ProblemDocument,
-        templates::{NewTemplate, Preview, PreviewRequest, StoredTemplate, TemplateReport, TemplateSource},
+        templates::{
+            CreatedTemplate, NewTemplate, Preview, PreviewRequest, StoredTemplate, TemplateReport, TemplateSource,
+        },
     },
     ids::TemplateId,
 };
@@ -20,12 +22,15 @@ use crate::api::{
     problem::Answer,
     request::{Id, IdempotencyKey, Json},
 };
+use crate::ledger::Replayable;
 
 /// Store a template
+///
+/// Answers with the variables it uses, those a recipient must have a value for, and what may not come out as meant.
 #[utoipa::path(
     post, path = "/v1/templates", tag = "templates", request_body = NewTemplate,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    responses((status = 201, body = StoredTemplate), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
+    responses((status = 201, body = CreatedTemplate), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
     security(("api_key" = ["write"])),
 )]
 pub async fn create(
@@ -35,9 +40,17 @@ pub async fn create(
     new: Json<NewTemplate>,
 ) -> Answer {
     let once = new.once("POST /v1/templates", key);
-    content::compile(&new.value.source)?;
+    let source = &new.value.source;
+    let (message, template) = content::compile(source)?;
     let made = context.api.ledger.create_template(caller.tenant, &new.value, once.as_ref()).await?;
-    Ok(created(&format!("/v1/templates/{}", made.value.id), made))
+    let location = format!("/v1/templates/{}", made.value.id);
+    let value = CreatedTemplate {
+        stored: made.value,
+        variables: template.variables().to_vec(),
+        required: content::required(&template),
+        warnings: content::warnings(source, &message, &template),
+    };
+    Ok(created(&location, Replayable { value, replayed: made.replayed }))
 }
 
 /// List the templates

@@ -1,7 +1,10 @@
 use axum::{body::Body, http::Method};
 use serde_json::{Value, json};
 
-use super::world::{World, campaign, request};
+use super::{
+    uploads::upload,
+    world::{World, campaign, request},
+};
 
 async fn made(world: &World, contacts: usize) -> String {
     let list = world.filled_list("people", contacts).await;
@@ -126,6 +129,94 @@ async fn what_cannot_be_sent_is_not_made() {
         body["template"] = json!("tpl_0000000000007");
     };
     assert_eq!(pointer(&missing).await, "/template");
+}
+
+/// A campaign's body with this text.
+fn saying(text: &str, lists: &[&Value]) -> Value {
+    let mut body = campaign(lists);
+    body["content"]["text"] = json!(text);
+    body
+}
+
+#[tokio::test]
+async fn a_variable_that_no_list_has_is_refused_where_the_campaign_is_made() {
+    let world = World::new().await;
+    let (people, more) = (world.filled_list("people", 1).await, world.filled_list("more", 1).await);
+    let got = world.post("/v1/campaigns", &saying("Dear\n{{ frist_name }}", &[&people, &more])).await;
+    assert_eq!(got.problem(), (422, "template-variable-unknown".to_owned()));
+    let detail = got.json()["detail"].as_str().unwrap().to_owned();
+    for said in [
+        "`frist_name` (text, line 2) has no default",
+        "they have `first_name`; did you mean `first_name` for `frist_name`?",
+        "{{ frist_name | default('…') }}",
+        "a column mapped to it",
+    ] {
+        assert!(detail.contains(said), "{detail}");
+    }
+    let got = world.post("/v1/campaigns", &saying("{{ plan }} {{ code }} {{ first_name }}", &[&people])).await;
+    let detail = got.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("`code` (text, line 1), `plan` (text, line 1) have no default"), "{detail}");
+    let got = world.post("/v1/campaigns", &saying("{{ email }}", &[&people])).await;
+    assert!(got.json()["detail"].as_str().unwrap().contains("address is not a field. Give"), "{}", got.text);
+    assert_eq!(world.get("/v1/campaigns").await.good()["data"], json!([]));
+
+    // The same for what a stored template needs.
+    let template = json!({"name": "t", "channel": "sms", "sender": "Shop", "text": "{{ plan }}"});
+    let template = world.post("/v1/templates", &template).await.good()["id"].clone();
+    let mut body = campaign(&[&people]);
+    body.as_object_mut().unwrap().remove("content");
+    body["template"] = template;
+    assert_eq!(world.post("/v1/campaigns", &body).await.problem(), (422, "template-variable-unknown".to_owned()));
+}
+
+#[tokio::test]
+async fn a_variable_with_a_default_or_asked_for_first_needs_no_list() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let texts = [
+        "{{ plan | default('basic') }}",
+        "Hello{% if plan is defined %}, {{ plan }}{% endif %}",
+        "{{ first_name }}",
+        "Hello",
+    ];
+    for (key, text) in texts.iter().enumerate() {
+        let id = world.post("/v1/campaigns", &saying(text, &[&list])).await.good()["id"].clone();
+        assert_eq!(launch(&world, id.as_str().unwrap(), &format!("k{key}")).await.status, 200, "{text}");
+    }
+    let mut body = saying("{{ plan }}", &[&list]);
+    body["content"]["defaults"] = json!({"plan": "basic"});
+    assert_eq!(world.post("/v1/campaigns", &body).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_variable_that_one_of_the_lists_has_is_enough_and_told_with_a_warning() {
+    let world = World::new().await;
+    let (people, plans) = (world.filled_list("people", 1).await, world.list("plans").await);
+    upload(&world, plans.as_str().unwrap(), "?email=Mail&field.plan=Plan", "Mail,Plan\na@b.eu,gold\n").await.good();
+    let made = world.post("/v1/campaigns", &saying("{{ plan }}", &[&people, &plans])).await.good();
+    assert!(made["warnings"][0].as_str().unwrap().contains("`plan` (text, line 1)"), "{made}");
+    assert_eq!(launch(&world, made["id"].as_str().unwrap(), "k").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_variable_that_no_list_has_stops_the_launch_until_one_has_it() {
+    let world = World::new().await;
+    let list = world.list("later").await;
+    let at = list.as_str().unwrap();
+    // Nothing is known of a list that is empty.
+    let id = world.post("/v1/campaigns", &saying("{{ plan }}", &[&list])).await.good()["id"].clone();
+    let id = id.as_str().unwrap();
+    assert_eq!(launch(&world, id, "k").await.problem(), (409, "conflict/audience-empty".to_owned()));
+    upload(&world, at, "?email=Mail", "Mail,Plan\na@b.eu,gold\n").await.good();
+    let refused = launch(&world, id, "k").await;
+    assert_eq!(refused.problem(), (422, "template-variable-unknown".to_owned()));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("they have addresses only. Give"), "{}", refused.text);
+    assert_eq!(world.get(&format!("/v1/campaigns/{id}")).await.good()["state"], "draft");
+    assert_eq!(world.heard(), [""; 0]);
+
+    upload(&world, at, "?email=Mail&field.plan=Plan", "Mail,Plan\na@b.eu,gold\n").await.good();
+    assert_eq!(launch(&world, id, "k").await.good()["state"], "running");
+    assert_eq!(launch(&world, id, "k").await.status, 200);
 }
 
 #[tokio::test]

@@ -62,7 +62,10 @@ async fn a_template_is_checked_stored_and_previewed() {
 
     let mut named = template.clone();
     named["name"] = json!("hello");
-    let id = world.post("/v1/templates", &named).await.good()["id"].as_str().unwrap().to_owned();
+    let stored = world.post("/v1/templates", &named).await.good();
+    assert_eq!((&stored["variables"], &stored["required"]), (&json!(["link", "name"]), &json!(["link"])));
+    assert!(stored["warnings"][0].as_str().unwrap().contains("`link` (text, line 1)"), "{stored}");
+    let id = stored["id"].as_str().unwrap().to_owned();
     assert_eq!(world.post("/v1/templates", &named).await.status, 409);
     assert_eq!(world.get("/v1/templates").await.good()["data"][0]["name"], "hello");
     let filled = world.post(&format!("/v1/templates/{id}/preview"), &json!({"variables": {"link": "x.eu"}})).await;
@@ -70,6 +73,27 @@ async fn a_template_is_checked_stored_and_previewed() {
     let missing = world.post(&format!("/v1/templates/{id}/preview"), &json!({})).await;
     assert_eq!(missing.status, 422);
     assert!(missing.json()["detail"].as_str().unwrap().contains("`link`"));
+}
+
+#[tokio::test]
+async fn a_template_with_an_empty_part_is_not_stored() {
+    let world = World::new().await;
+    let from = json!({"address": "shop@example.org"});
+    for (template, says) in [
+        (json!({"channel": "sms", "sender": "Shop", "text": " \n "}), "text: it is empty"),
+        (json!({"channel": "email", "from": from, "subject": "", "text": "Hello"}), "subject: it is empty"),
+        (json!({"channel": "email", "from": from, "subject": "Hello"}), "neither `html` nor `text`"),
+        (json!({"channel": "email", "from": from, "subject": "Hello", "html": " "}), "html: it is empty"),
+    ] {
+        let report = world.post("/v1/templates/validate", &template).await.good();
+        assert!(report["errors"][0].as_str().unwrap().contains(says), "{report}");
+        let mut named = template;
+        named["name"] = json!("empty");
+        let got = world.post("/v1/templates", &named).await;
+        assert_eq!(got.problem(), (422, "template-invalid".to_owned()));
+        assert!(got.json()["detail"].as_str().unwrap().contains(says), "{}", got.text);
+    }
+    assert_eq!(world.get("/v1/templates").await.good()["data"], json!([]));
 }
 
 #[tokio::test]
@@ -87,8 +111,10 @@ async fn a_single_message_is_stored_once_and_read_back_by_its_id() {
     let status = world.get(first.headers["location"].to_str().unwrap()).await.good();
     assert_eq!(status, first.good());
 
-    body["variables"] = json!({});
-    assert_eq!(world.post("/v1/messages", &body).await.json()["errors"][0]["pointer"], "/variables");
+    body["variables"] = json!({"Code": "1"});
+    let missing = world.post("/v1/messages", &body).await;
+    assert_eq!((missing.status.as_u16(), &missing.json()["errors"][0]["pointer"]), (422, &json!("/variables")));
+    assert!(missing.json()["detail"].as_str().unwrap().contains("`code`"), "{}", missing.text);
     body["variables"] = json!({"code": "1"});
     body["to"] = json!("someone@example.org");
     assert_eq!(world.post("/v1/messages", &body).await.json()["errors"][0]["pointer"], "/to");

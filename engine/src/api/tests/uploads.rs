@@ -10,7 +10,7 @@ use tokio::{
 use super::world::{Got, World, request};
 use crate::api::server;
 
-async fn upload(world: &World, list: &str, query: &str, body: impl Into<Body>) -> Got {
+pub(super) async fn upload(world: &World, list: &str, query: &str, body: impl Into<Body>) -> Got {
     let request = request(Method::POST, &format!("/v1/lists/{list}/imports{query}"), &world.key)
         .header("content-type", "text/csv; charset=utf-8");
     world.send(request.body(body.into()).unwrap()).await
@@ -27,7 +27,9 @@ async fn an_upload_answers_when_it_is_done() {
     assert_eq!((&value["state"], &value["totals"]["rows"]), (&json!("completed"), &json!(1)));
     assert_eq!(value["totals"]["added"], 1);
     assert_eq!(world.get(got.headers["location"].to_str().unwrap()).await.good()["id"], value["id"]);
-    assert_eq!(world.get(&format!("/v1/lists/{list}")).await.good()["contacts"], 1);
+    assert_eq!(value["report"]["fields"], json!(["city"]));
+    let list = world.get(&format!("/v1/lists/{list}")).await.good();
+    assert_eq!((&list["contacts"], &list["fields"]), (&json!(1), &json!(["city"])));
 }
 
 #[tokio::test]

@@ -253,7 +253,9 @@ impl World {
         });
         let new = NewContacts { import, list, tenant: self.tenant, contacts: rows.collect() };
         self.ledger.store_contacts(new).await.unwrap();
-        self.ledger.complete_import(import, &ImportTotals::default(), &Value::Null).await.unwrap();
+        let totals = ImportTotals { rows: contacts as u64, added: contacts as u64, ..ImportTotals::default() };
+        let fields = ["first_name".to_owned()];
+        self.ledger.complete_import(import, &totals, &fields, &Value::Null).await.unwrap();
         id
     }
 

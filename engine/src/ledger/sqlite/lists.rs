@@ -93,6 +93,7 @@ impl Lists for SqliteLedger {
                         name: new.name,
                         source: new.source,
                         contacts: 0,
+                        fields: Vec::new(),
                         created_at: Moment::from_ms(now_ms),
                     };
                     rows::remember(conn, tenant, once.as_ref(), now_ms, list).await
@@ -151,6 +152,7 @@ fn list(row: &SqliteRow) -> Result<List> {
         name: row.try_get("name")?,
         source: SourceId(row.try_get("source_id")?),
         contacts: row.try_get("contacts")?,
+        fields: rows::json(row, "fields")?,
         created_at: Moment::from_ms(row.try_get("created_at_ms")?),
     })
 }

@@ -1,5 +1,6 @@
 //! What templates promise, and what they refuse.
 
+mod needs;
 mod properties;
 mod refusals;
 mod rendering;

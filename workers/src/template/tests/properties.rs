@@ -154,6 +154,8 @@ proptest! {
         values in prop::array::uniform4(value()),
         defaulted in any::<bool>(),
     ) {
+        // A part must say something.
+        let template = template + ".";
         // A subject is one line, so its literals are.
         let subject = template.replace(['\n', '\r'], " ");
         let mut source = email(&subject, Some(&page_of(&template, &link)), Some(&template));
@@ -179,6 +181,12 @@ proptest! {
             }
             (spliced, whole) => prop_assert!(spliced.is_err() && whole.is_err(), "{:?}, {:?}", spliced, whole),
         }
+        // Whoever has what the template needs never fails for want of a value.
+        let is_needed = |(name, _): &&(&str, &str)| compiled.needs().iter().any(|need| need.variable == *name);
+        let mut needed: Vec<(&str, &str)> = fields.iter().filter(is_needed).copied().collect();
+        needed.extend(compiled.needs().iter().any(|need| need.variable == "gone").then_some(("gone", "-")));
+        let outcome = compiled.render(&self::data(&needed));
+        prop_assert!(!matches!(outcome, Err(RenderError::Missing { .. })), "{:?}", outcome);
     }
 
     #[test]

@@ -237,3 +237,32 @@ fn values_are_refused_where_escaping_is_not_enough() {
         }
     }
 }
+
+#[test]
+fn an_empty_part_is_refused_by_name() {
+    for empty in ["", " \n\t", "{# nothing #}", "{{ '' }}", "{% set x = 'a' %} "] {
+        let one_line = empty.replace(['\n', '\t'], " ");
+        assert!(refusal(&email(&one_line, Some("x"), None)).starts_with("subject: it is empty; "), "{empty:?}");
+        assert!(refusal(&email("s", Some(empty), Some("x"))).starts_with("html: it is empty; "), "{empty:?}");
+        assert!(refusal(&email("s", Some("x"), Some(empty))).starts_with("text: it is empty; "), "{empty:?}");
+        let content = Content::Sms { sender: "Shop".to_owned(), text: empty.to_owned() };
+        let message = refusal(&TemplateSource { content, defaults: BTreeMap::new() });
+        assert!(message.starts_with("text: it is empty; a text message needs"), "{empty:?}: {message}");
+    }
+    assert!(Template::compile(&email("{{ a }}", Some("{{ a }}"), None)).is_ok());
+}
+
+#[test]
+fn a_range_without_end_is_refused_in_words() {
+    for range in ["range(10**9)", "range(100001)", "range(0, 2 * 10**6)", "range(10 ** 10 ** 10)", "range(-1, 100000)"]
+    {
+        for around in ["\n{% for i in RANGE %}x{% endfor %}", "\n{% for i in RANGE %}{{ a }}{% endfor %}"] {
+            let message = refusal(&text(&around.replace("RANGE", range)));
+            assert!(message.starts_with("text, line 2: this `range` has too many numbers"), "{message}");
+        }
+    }
+    assert!(Template::compile(&text("{% for i in range(3, 10) %}{{ a }}{% endfor %}")).is_ok());
+    // What is only known when it runs is told as far as it concerns no recipient.
+    let message = refusal(&text("{% set far = 10**9 %}{{ range(far)|length }}"));
+    assert!(message.contains("too many elements"), "{message}");
+}

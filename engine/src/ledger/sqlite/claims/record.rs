@@ -40,11 +40,11 @@ pub(super) async fn record_batch(
             None => groups.push((next, vec![member])),
         }
     }
-    let (mut recorded, mut released) = (0, 0);
+    let (mut recorded, mut unsent) = (0, 0);
     for (next, members) in &groups {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
         recorded += done;
-        released += if next.state == DeliveryState::Ready { done } else { 0 };
+        unsent += if next.state == DeliveryState::Ready || next.key == Key::Unused { done } else { 0 };
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
         if next.state == DeliveryState::Accepted && done != members.len() as u64 {
@@ -58,7 +58,7 @@ pub(super) async fn record_batch(
         let seqs: Vec<i64> = outcomes.iter().map(|(seq, _)| *seq).collect();
         forget_messages(conn, campaign, &seqs).await?;
     }
-    close_attempt(conn, attempt, (recorded, released), now_ms).await?;
+    close_attempt(conn, attempt, (recorded, unsent), now_ms).await?;
     moves.write(campaign, conn).await
 }
 
@@ -122,6 +122,7 @@ fn next(outcome: &Outcome) -> Next<'_> {
         Outcome::Failed(code) => {
             Next { attempts: 1, key: Key::Refused, ..Next::new(DeliveryState::Failed, code.as_str()) }
         }
+        Outcome::Unsendable(code) => Next { key: Key::Unused, ..Next::new(DeliveryState::Failed, code.as_str()) },
         Outcome::Retry { at_ms, code, counts, alone } => Next {
             next_at_ms: Some(*at_ms),
             attempts: i64::from(*counts == Counts::AsAttempt),
@@ -149,7 +150,8 @@ fn next_when_doubted(outcome: &Outcome, repeats: Repeats, now_ms: i64) -> Next<'
     let alone = |alone: &bool| i64::from(*alone && repeats == Repeats::Each);
     match outcome {
         Outcome::Duplicate => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") },
-        Outcome::Failed(code) => Next {
+        // Even what was not tried now counts, so that asking again comes to an end.
+        Outcome::Failed(code) | Outcome::Unsendable(code) => Next {
             next_at_ms: Some(now_ms.saturating_add(REFUSED_REPEAT_WAITS_MS)),
             attempts: 1,
             ..Next::new(DeliveryState::Unknown, code.as_str())
@@ -250,10 +252,10 @@ pub(in crate::ledger::sqlite) async fn forget_messages(
 async fn close_attempt(
     conn: &mut SqliteConnection,
     attempt: AttemptId,
-    (recorded, released): (u64, u64),
+    (recorded, unsent): (u64, u64),
     now_ms: i64,
 ) -> Result<()> {
-    // What was released was not sent: it does not count in the day's limit either.
+    // What was not sent does not count in the day's limit either.
     sqlx::query(
         "UPDATE attempt SET open = open - ?2, deliveries = deliveries - ?4,
                 ended_at_ms = CASE WHEN open <= ?2 THEN ?3 END
@@ -262,7 +264,7 @@ async fn close_attempt(
     .bind(attempt.0)
     .bind(i64::try_from(recorded).unwrap_or(i64::MAX))
     .bind(now_ms)
-    .bind(i64::try_from(released).unwrap_or(i64::MAX))
+    .bind(i64::try_from(unsent).unwrap_or(i64::MAX))
     .execute(conn)
     .await?;
     Ok(())

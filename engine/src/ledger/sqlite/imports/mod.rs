@@ -19,6 +19,9 @@ use sqlx::{Row as _, SqliteConnection};
 use super::{SqliteLedger, rows};
 use crate::ledger::{Imports, LedgerError, NewContacts, Result, StoreCounts};
 
+/// Fields a list keeps the names of: as many as one recipient can have.
+const FIELDS_MAX: i64 = 1_000;
+
 /// Contacts changed or removed in one transaction when an upload ends.
 const CONTACTS_PER_STEP: i64 = 5_000;
 
@@ -97,14 +100,42 @@ impl Imports for SqliteLedger {
             .await
     }
 
-    async fn complete_import(&self, import: ImportId, totals: &ImportTotals, report: &serde_json::Value) -> Result<()> {
+    async fn complete_import(
+        &self,
+        import: ImportId,
+        totals: &ImportTotals,
+        fields: &[String],
+        report: &serde_json::Value,
+    ) -> Result<()> {
         self.note_import(import, totals, report).await?;
-        self.set_import_state(import, ImportState::Applying).await?;
+        let fields = rows::to_json(&fields)?;
+        self.writer
+            .run("complete_import", move |conn| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE import SET state = 'applying', fields = ? WHERE id = ?")
+                        .bind(fields)
+                        .bind(import.0)
+                        .execute(conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await?;
         self.apply_import(import).await
     }
 
     async fn roll_back_import(&self, import: ImportId, why: &str) -> Result<()> {
-        self.set_import_state(import, ImportState::RollingBack).await?;
+        self.writer
+            .run("roll_back_import", move |conn| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE import SET state = 'rolling_back' WHERE id = ?")
+                        .bind(import.0)
+                        .execute(conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await?;
         self.remove_import(import, why).await
     }
 
@@ -146,21 +177,6 @@ impl Imports for SqliteLedger {
 }
 
 impl SqliteLedger {
-    async fn set_import_state(&self, import: ImportId, state: ImportState) -> Result<()> {
-        self.writer
-            .run("set_import_state", move |conn| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE import SET state = ? WHERE id = ?")
-                        .bind(state.as_str())
-                        .bind(import.0)
-                        .execute(conn)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
     /// Applies an upload's changes in steps, then makes its contacts visible.
     async fn apply_import(&self, import: ImportId) -> Result<()> {
         let now_ms = self.now_ms();
@@ -209,10 +225,15 @@ async fn apply_step(conn: &mut SqliteConnection, import: ImportId, now_ms: i64) 
         return Ok(true);
     }
     sqlx::query(
-        "UPDATE list SET contacts = contacts + (SELECT (totals ->> 'added') - erased FROM import WHERE id = ?1)
+        "UPDATE list SET contacts = contacts + (SELECT (totals ->> 'added') - erased FROM import WHERE id = ?1),
+                fields = (SELECT json_group_array(name) FROM (
+                    SELECT value AS name FROM json_each(list.fields)
+                     UNION SELECT f.value FROM import i, json_each(i.fields) f WHERE i.id = ?1
+                     ORDER BY name LIMIT ?2))
           WHERE id = (SELECT list_id FROM import WHERE id = ?1 AND state = 'applying')",
     )
     .bind(import.0)
+    .bind(FIELDS_MAX)
     .execute(&mut *conn)
     .await?;
     sqlx::query("UPDATE import SET state = 'completed', ended_at_ms = ? WHERE id = ? AND state = 'applying'")
