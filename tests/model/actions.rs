@@ -83,15 +83,7 @@ impl Action {
     /// Whether the delivery gets on without it: faults, and what people do. A delivery must come to its end without any
     /// of them.
     pub(crate) const fn is_optional(self) -> bool {
-        matches!(
-            self,
-            Self::LoseJob
-                | Self::Crash(_)
-                | Self::Close(_)
-                | Self::Retry
-                | Self::Restore
-                | Self::ForgetKey
-        )
+        matches!(self, Self::LoseJob | Self::Crash(_) | Self::Close(_) | Self::Retry | Self::Restore | Self::ForgetKey)
     }
 }
 
@@ -183,7 +175,7 @@ fn scheduler(variant: &Variant, state: &State, actions: &mut Vec<Action>) {
         DeliveryState::Claimed => {
             // At a start the lock on the ledger says that the old process is gone; else its time must be over.
             let ended = |token: Token| token < state.late || state.attempt(token).worker == Worker::Gone;
-            if state.ledger.attempt.is_some_and(ended) {
+            if state.ledger.attempt.is_some_and(ended) && !variant.has(Flaw::NobodyReaps) {
                 actions.push(Action::Reap);
             }
         }

@@ -6,6 +6,7 @@ use dispatch_schemas::states::DeliveryState;
 use stateright::{Checker as _, HasDiscoveries, Model as _};
 
 use super::{
+    actions::Action,
     state::{CLAIMS_MAX, State},
     variants::Variant,
 };
@@ -21,26 +22,35 @@ pub(crate) fn must_hold(name: &str, variant: Variant, states: usize) {
     assert!(checker.is_done(), "{name}: not explored to its end");
     checker.assert_properties();
     let explored = Explored::new(&variant);
-    explored.assert_all_can_end(name);
+    if let Some(stuck) = explored.stuck() {
+        panic!("{name}: a delivery that never ends: {stuck:#?}");
+    }
     assert_eq!(explored.states.len(), checker.unique_state_count(), "{name}: two states were taken for one");
     assert_eq!(checker.unique_state_count(), states, "{name}: the model has changed; is every change meant?");
 }
 
 /// Finds the shortest counter-example of a property, by looking one step further each time.
 pub(crate) fn must_break(name: &str, variant: Variant, property: &'static str) {
-    for depth in 1..=STEPS_MAX {
+    for steps in 1..=STEPS_MAX {
         let finish = HasDiscoveries::AnyOf([property].into());
-        // The depth counts states, and the last is not looked at.
-        let checker = variant.checker().target_max_depth(depth + 2).finish_when(finish).spawn_bfs().join();
+        // The checker's depth counts states, and those of the last are not looked at.
+        let checker = variant.checker().target_max_depth(steps + 2).finish_when(finish).spawn_bfs().join();
         if let Some(path) = checker.discovery(property) {
             let actions = path.into_actions();
             report(name, property, checker.unique_state_count(), actions.len());
-            assert_eq!(actions.len(), depth, "{name}: not the shortest");
-            println_steps(&actions);
+            assert_eq!(actions.len(), steps, "{name}: not the shortest");
+            report_steps(&actions);
             return;
         }
     }
     panic!("{name}: no counter-example of \"{property}\" in {STEPS_MAX} steps: the model does not see this flaw");
+}
+
+/// Finds a delivery that stays in a state for ever, whatever the engine does.
+pub(crate) fn must_get_stuck(name: &str, variant: Variant, state: DeliveryState) {
+    let explored = Explored::new(&variant);
+    let stuck = explored.stuck().map(|stuck| stuck.ledger.delivery);
+    assert_eq!(stuck, Some(state), "{name}: the model does not see this flaw");
 }
 
 #[expect(clippy::print_stdout, reason = "what a run of the checker came to is its result")]
@@ -49,7 +59,7 @@ fn report(name: &str, result: &str, states: usize, steps: usize) {
 }
 
 #[expect(clippy::print_stdout, reason = "a counter-example is read")]
-fn println_steps(actions: &[super::actions::Action]) {
+fn report_steps(actions: &[Action]) {
     println!("    {actions:?}");
 }
 
@@ -85,7 +95,8 @@ impl Explored {
         explored
     }
 
-    fn assert_all_can_end(&self, name: &str) {
+    /// A state from which no end is reached.
+    fn stuck(&self) -> Option<&State> {
         let mut can_end: Vec<bool> = self.states.iter().map(has_ended).collect();
         let mut todo: VecDeque<usize> = (0..can_end.len()).filter(|at| can_end[*at]).collect();
         while let Some(at) = todo.pop_front() {
@@ -96,9 +107,7 @@ impl Explored {
                 }
             }
         }
-        if let Some(stuck) = can_end.iter().position(|can| !can) {
-            panic!("{name}: a delivery that never ends: {:#?}", self.states[stuck]);
-        }
+        self.states.iter().zip(can_end).find(|(_, can_end)| !can_end).map(|(state, _)| state)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Engines with one thing wrong each. The checker must find what that breaks.
 
+use dispatch_schemas::states::DeliveryState;
+
 use super::{
-    checking::must_break,
+    checking::{must_break, must_get_stuck},
     properties::{BOOKS, NO_CLAIM_AFTER_CLOSING, NO_GUESS, NO_PHANTOM, NOTHING_LATE, ONCE, TRUTH},
-    variants::{Storage, Variant},
+    variants::Variant,
 };
 
 /// What is wrong.
@@ -37,6 +39,8 @@ pub(crate) enum Flaw {
     RecordWithoutCompare,
     /// M14: the books are moved for rows that the record did not find.
     BooksWithoutRows,
+    /// M15: nobody ends an attempt whose worker is gone.
+    NobodyReaps,
 }
 
 #[test]
@@ -81,7 +85,6 @@ fn m8_without_callbacks_a_delivered_message_stays_unknown() {
 
 #[test]
 fn m9_a_restored_ledger_sends_twice_and_to_people_who_opted_out() {
-    debug_assert_eq!(Variant::RESTORED.storage, Storage::IsRestored);
     must_break("M9", Variant::RESTORED.with(Flaw::NoQuarantine), ONCE);
     must_break("M9", Variant::RESTORED.with(Flaw::NoQuarantine), NO_CLAIM_AFTER_CLOSING);
 }
@@ -109,4 +112,9 @@ fn m13_only_the_holder_of_an_attempt_may_record_it() {
 #[test]
 fn m14_the_books_follow_the_rows() {
     must_break("M14", Variant::ECHO_AT_MOST_ONCE.with(Flaw::BooksWithoutRows), BOOKS);
+}
+
+#[test]
+fn m15_without_a_reaper_a_claim_can_stay_open_for_ever() {
+    must_get_stuck("M15", Variant::NOTHING_AT_MOST_ONCE.with(Flaw::NobodyReaps), DeliveryState::Claimed);
 }

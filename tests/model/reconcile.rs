@@ -41,9 +41,8 @@ pub(crate) fn decide(variant: &Variant, state: &State) -> Option<Decision> {
         let found = state.made().iter().any(|attempt| attempt.is_taken() && attempt.key == asked);
         return may_look.then_some(if found { Decision::Found } else { Decision::Absent });
     }
-    let resends = variant.policy == UnknownPolicy::AtLeastOnce
-        && ledger.tries < TRIES_MAX
-        && ledger.closing != Closing::Campaign;
+    let resends =
+        variant.policy == UnknownPolicy::AtLeastOnce && ledger.tries < TRIES_MAX && ledger.closing != Closing::Campaign;
     // The evidence window is longer than settling takes; a callback that comes after its end is still proof.
     has_settled.then_some(if resends { Decision::Resend } else { Decision::GiveUp })
 }

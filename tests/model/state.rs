@@ -186,7 +186,6 @@ impl State {
             None => self.settled == self.claims,
         }
     }
-
 }
 
 impl Ledger {

@@ -7,7 +7,9 @@ use super::{
     actions::{self, Action},
     checking::must_hold,
     mutants::Flaw,
-    properties, state::State, steps,
+    properties,
+    state::State,
+    steps,
 };
 
 /// One model: a provider, a policy, and what is wrong with the engine, if anything is.
@@ -76,7 +78,7 @@ impl Variant {
     pub(crate) const RESTORED: Self = Self { storage: Storage::IsRestored, ..Self::ECHO_AND_LOG };
     const ECHO_VERIFY: Self = variant(C, UnknownPolicy::Verify);
     const KEY_AT_LEAST_ONCE: Self = variant(A, UnknownPolicy::AtLeastOnce);
-    const NOTHING_AT_MOST_ONCE: Self = variant(D, UnknownPolicy::AtMostOnce);
+    pub(crate) const NOTHING_AT_MOST_ONCE: Self = variant(D, UnknownPolicy::AtMostOnce);
     const NOTHING_AT_LEAST_ONCE: Self = variant(D, UnknownPolicy::AtLeastOnce);
 
     pub(crate) const fn with(self, flaw: Flaw) -> Self {
@@ -115,42 +117,42 @@ impl Model for Variant {
 
 #[test]
 fn a_key_that_is_remembered_for_a_while_is_asked_again() {
-    must_hold("A, verify", Variant::KEY_FOR_A_WHILE, 0);
+    must_hold("A, verify", Variant::KEY_FOR_A_WHILE, 297_440);
 }
 
 #[test]
 fn a_key_that_is_too_old_is_sent_again_where_the_campaign_wants_it() {
-    must_hold("A, at least once", Variant::KEY_AT_LEAST_ONCE, 0);
+    must_hold("A, at least once", Variant::KEY_AT_LEAST_ONCE, 528_118);
 }
 
 #[test]
 fn an_id_of_ours_is_looked_up_and_a_repeat_of_it_refused() {
-    must_hold("B, verify", Variant::CLIENT_ID, 0);
+    must_hold("B, verify", Variant::CLIENT_ID, 66_840);
 }
 
 #[test]
 fn an_echo_is_waited_for_and_nothing_is_sent_again() {
-    must_hold("C, at most once", Variant::ECHO_AT_MOST_ONCE, 0);
-    must_hold("C, verify", Variant::ECHO_VERIFY, 0);
+    must_hold("C, at most once", Variant::ECHO_AT_MOST_ONCE, 7_248);
+    must_hold("C, verify", Variant::ECHO_VERIFY, 7_248);
 }
 
 #[test]
 fn what_is_sent_again_without_knowing_is_counted() {
-    must_hold("C, at least once", Variant::ECHO_AT_LEAST_ONCE, 0);
+    must_hold("C, at least once", Variant::ECHO_AT_LEAST_ONCE, 43_582);
 }
 
 #[test]
 fn a_log_that_never_had_it_is_believed_once_it_has_settled() {
-    must_hold("C with a log, verify", Variant::ECHO_AND_LOG, 0);
+    must_hold("C with a log, verify", Variant::ECHO_AND_LOG, 32_824);
 }
 
 #[test]
 fn a_ledger_that_forgets_is_quarantined() {
-    must_hold("C with a log, verify, restored", Variant::RESTORED, 0);
+    must_hold("C with a log, verify, restored", Variant::RESTORED, 77_400);
 }
 
 #[test]
 fn a_provider_that_tells_nothing_leaves_outcomes_unknown() {
-    must_hold("D, at most once", Variant::NOTHING_AT_MOST_ONCE, 0);
-    must_hold("D, at least once", Variant::NOTHING_AT_LEAST_ONCE, 0);
+    must_hold("D, at most once", Variant::NOTHING_AT_MOST_ONCE, 5_796);
+    must_hold("D, at least once", Variant::NOTHING_AT_LEAST_ONCE, 28_630);
 }
