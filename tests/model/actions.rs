@@ -6,7 +6,7 @@ use super::{
     mutants::Flaw,
     reconcile::{Decision, decide},
     state::{Age, Closing, State, Token, Worker},
-    variants::{Memory, Variant},
+    variants::{Memory, Refusals, Variant},
 };
 
 /// One step. Which worker makes it follows from the token: a claim is one worker's.
@@ -71,8 +71,11 @@ pub(crate) enum Fate {
     Taken,
     /// The same, and the answer is lost or tells nothing.
     TakenUnheard,
+    Throttled,
     RefusedForNow,
     RefusedForGood,
+    /// It is refused, the answer is lost, and the key is used up.
+    RefusedUnheard,
     /// It never reaches the provider; or it does, is refused, and the answer is lost.
     Lost,
     /// No byte leaves, and the worker knows it.
@@ -91,7 +94,7 @@ pub(crate) fn possible(variant: &Variant, state: &State, actions: &mut Vec<Actio
     queue(variant, state, actions);
     for token in 0..state.claims {
         workers(variant, state, token, actions);
-        network(state, token, actions);
+        network(variant, state, token, actions);
     }
     time(variant, state, actions);
     scheduler(variant, state, actions);
@@ -135,12 +138,15 @@ fn workers(variant: &Variant, state: &State, token: Token, actions: &mut Vec<Act
     actions.push(Action::Crash(token));
 }
 
-fn network(state: &State, token: Token, actions: &mut Vec<Action>) {
+fn network(variant: &Variant, state: &State, token: Token, actions: &mut Vec<Action>) {
     let attempt = state.attempt(token);
     if attempt.on_wire {
         actions.extend([Action::Arrive(token, Fate::TakenUnheard), Action::Arrive(token, Fate::Lost)]);
+        if variant.provider.refusals == Refusals::UseTheKeyUp {
+            actions.push(Action::Arrive(token, Fate::RefusedUnheard));
+        }
         if attempt.worker == Worker::Waiting {
-            let heard = [Fate::Taken, Fate::RefusedForNow, Fate::RefusedForGood, Fate::NeverLeft];
+            let heard = [Fate::Taken, Fate::Throttled, Fate::RefusedForNow, Fate::RefusedForGood, Fate::NeverLeft];
             actions.extend(heard.map(|fate| Action::Arrive(token, fate)));
         }
     }

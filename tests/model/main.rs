@@ -10,8 +10,8 @@
 //! - **The queue** holds a job or none. It may lose it, and may hand it out more than once.
 //! - **Two workers** claim with a token of their own, send before the deadline or give back, wait, record, and may die
 //!   between any two of these steps. A request that has left goes on without its worker.
-//! - **The network and the provider**: a request is lost, refused (for now or for good) or taken over; the answer
-//!   arrives, or is lost, or never comes. A provider may remember keys for a while or for good, have a log that is asked,
+//! - **The network and the provider**: a request is lost, throttled, refused (for now or for good) or taken over; the
+//!   answer arrives, or is lost, or never comes. A provider may remember keys for a while or for good, have a log that is asked,
 //!   and call back; A, B, C and D are what it has of these ([`variants`]).
 //! - **Time** is no number. For each claim it is only whether the deadline has passed (D) and whether all of it has
 //!   settled (D + H + G + L); for a key, whether it may be forgotten. Deadlines pass in the order of the claims. That a
@@ -26,10 +26,9 @@
 //! - **The books** of the campaign are moved by what each step says has left and entered a state, as the ledger's tally
 //!   is, and not counted from the delivery.
 //!
-//! Three claims are made at most, and two tries count. Left out, because they differ in nothing that is asked here:
-//! throttling (a refusal that costs no try), pauses (a claim that does not happen yet), limits, rendering. Left out
-//! although they could: several recipients in one request, providers that remember the keys of requests they refused,
-//! and messages that a log shows as refused. `tests/ledger` tries batches.
+//! Three claims are made at most, and two tries count. Left out, because they change nothing that is asked here: pauses
+//! (a claim that does not happen yet), limits, rendering. Left out although they could: several recipients in one
+//! request. `tests/ledger` tries batches.
 //!
 //! Three things are in it that the engine does not have yet. Callbacks: until it takes them, the engine is M8, and a
 //! message that a provider of class C took over may stay `unknown_final`. A log of class C: until it is asked, `verify`
@@ -78,11 +77,15 @@
 //! | M14 | the books are moved for rows that were not found | the counts do not add up |
 //! | M15 | nobody ends an attempt whose worker is gone | a claim that stays open for ever |
 //!
+//! Two more searches start from a provider, not from the engine: where a refused request uses its key up, the answer "I
+//! have had this key" can pass for an acceptance that never was ([`assumptions`]).
+//!
 //! `cargo test -p dispatch-tests --test model -- --nocapture` prints the states, and each counter-example.
 
 #![expect(clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
 mod actions;
+mod assumptions;
 mod checking;
 mod mutants;
 mod properties;

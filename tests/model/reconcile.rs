@@ -6,7 +6,7 @@ use dispatch_schemas::states::{DeliveryState, UnknownPolicy};
 
 use super::{
     mutants::Flaw,
-    state::{Closing, Ledger, State, TRIES_MAX},
+    state::{Attempt, Closing, Ledger, State, TRIES_MAX},
     variants::{Log, Memory, Variant},
 };
 
@@ -17,6 +17,8 @@ pub(crate) enum Decision {
     AskAgain,
     /// The provider's log has it.
     Found,
+    /// The provider's log has it as refused.
+    Refused,
     /// The provider's log never had it.
     Absent,
     /// Nobody can tell, and the campaign wants it sent again.
@@ -38,8 +40,15 @@ pub(crate) fn decide(variant: &Variant, state: &State) -> Option<Decision> {
         let may_look = has_settled || variant.has(Flaw::AbsentBelievedEarly);
         // The log is asked by the key; where the provider looks at none, by the delivery.
         let asked = ledger.key.map(|key| key.first);
-        let found = state.made().iter().any(|attempt| attempt.is_taken() && attempt.key == asked);
-        return may_look.then_some(if found { Decision::Found } else { Decision::Absent });
+        let rows = || state.made().iter().filter(|attempt| attempt.has_used_key(asked));
+        let finding = if rows().any(Attempt::is_taken) {
+            Decision::Found
+        } else if rows().next().is_some() {
+            Decision::Refused
+        } else {
+            Decision::Absent
+        };
+        return may_look.then_some(finding);
     }
     let resends =
         variant.policy == UnknownPolicy::AtLeastOnce && ledger.tries < TRIES_MAX && ledger.closing != Closing::Campaign;
@@ -53,10 +62,8 @@ impl Ledger {
         match decision {
             Decision::AskAgain => self.enter(DeliveryState::Ready),
             Decision::Found => self.enter(DeliveryState::Accepted),
-            Decision::Absent if self.tries >= TRIES_MAX => {
-                (self.doubted, self.key) = (false, None);
-                self.enter(DeliveryState::Failed);
-            }
+            Decision::Refused => self.fail(),
+            Decision::Absent if self.tries >= TRIES_MAX => self.fail(),
             Decision::Absent if self.closing != Closing::Open => self.enter(DeliveryState::Stopped),
             Decision::Absent => self.enter(DeliveryState::Ready),
             Decision::Resend => {
@@ -69,5 +76,10 @@ impl Ledger {
             }
             Decision::GiveUp => self.enter(DeliveryState::UnknownFinal),
         }
+    }
+
+    fn fail(&mut self) {
+        (self.doubted, self.key) = (false, None);
+        self.enter(DeliveryState::Failed);
     }
 }

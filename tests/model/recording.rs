@@ -96,6 +96,7 @@ fn next(answer: Answer, tries_left: bool) -> Next {
         Answer::Duplicate | Answer::RefusedForGood => (DeliveryState::Failed, true, KeyNext::Dropped),
         Answer::RefusedForNow if !tries_left => (DeliveryState::Failed, true, KeyNext::Dropped),
         Answer::RefusedForNow => (DeliveryState::RetryWait, true, KeyNext::Dropped),
+        Answer::Throttled => (DeliveryState::RetryWait, false, KeyNext::Dropped),
         Answer::NotSent => (DeliveryState::Ready, false, KeyNext::Dropped),
         Answer::Nothing => (DeliveryState::Unknown, true, KeyNext::Doubted),
     };
@@ -107,6 +108,7 @@ fn next_when_doubted(answer: Answer, tries_left: bool) -> Next {
     let (state, counts) = match answer {
         Answer::Accepted | Answer::Duplicate => (DeliveryState::Accepted, true),
         Answer::RefusedForNow if tries_left => (DeliveryState::RetryWait, true),
+        Answer::Throttled => (DeliveryState::RetryWait, false),
         Answer::RefusedForNow | Answer::RefusedForGood | Answer::Nothing => (DeliveryState::Unknown, true),
         Answer::NotSent => (DeliveryState::Ready, false),
     };

@@ -117,6 +117,8 @@ pub(crate) enum Answer {
     Accepted,
     /// The provider has had this key.
     Duplicate,
+    /// Refused for our speed or our account: costs no try.
+    Throttled,
     RefusedForNow,
     RefusedForGood,
     /// No byte left.
@@ -129,6 +131,8 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Taken {
     No,
+    /// It refused it, and the key is used up all the same.
+    Refused,
     InTime,
     /// After its attempt had settled.
     TooLate,
@@ -239,8 +243,12 @@ impl Attempt {
         }
     }
 
-    pub(crate) fn is_taken(&self) -> bool {
-        self.taken != Taken::No
+    pub(crate) const fn is_taken(&self) -> bool {
+        matches!(self.taken, Taken::InTime | Taken::TooLate)
+    }
+
+    pub(crate) fn has_used_key(&self, key: Option<Token>) -> bool {
+        self.taken != Taken::No && self.key == key
     }
 }
 

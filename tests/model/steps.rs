@@ -7,7 +7,7 @@ use super::{
     mutants::Flaw,
     recording::{claim, end, prove, reap, record, restore},
     state::{Age, Answer, Key, State, Taken, Token, Worker},
-    variants::{Memory, Variant},
+    variants::{Memory, Refusals, Variant},
 };
 
 pub(crate) fn after(variant: &Variant, before: &State, action: Action) -> State {
@@ -81,8 +81,9 @@ fn arrive(variant: &Variant, state: &mut State, token: Token, fate: Fate) {
             take_over(variant, state, token);
             None
         }
-        Fate::RefusedForNow => Some(Answer::RefusedForNow),
-        Fate::RefusedForGood => Some(Answer::RefusedForGood),
+        Fate::Throttled | Fate::RefusedForNow | Fate::RefusedForGood | Fate::RefusedUnheard => {
+            refuse(variant, state, token, fate)
+        }
         Fate::NeverLeft => Some(Answer::NotSent),
         Fate::Lost => None,
     };
@@ -90,6 +91,19 @@ fn arrive(variant: &Variant, state: &mut State, token: Token, fate: Fate) {
     attempt.on_wire = false;
     if let Some(answer) = answer {
         attempt.worker = Worker::Heard(answer);
+    }
+}
+
+/// The provider refuses the message. What the worker hears of it, if anything.
+fn refuse(variant: &Variant, state: &mut State, token: Token, fate: Fate) -> Option<Answer> {
+    if variant.provider.refusals == Refusals::UseTheKeyUp {
+        state.attempt_mut(token).taken = Taken::Refused;
+    }
+    match fate {
+        Fate::Throttled => Some(Answer::Throttled),
+        Fate::RefusedForNow => Some(Answer::RefusedForNow),
+        Fate::RefusedForGood => Some(Answer::RefusedForGood),
+        Fate::RefusedUnheard | Fate::Taken | Fate::TakenUnheard | Fate::Lost | Fate::NeverLeft => None,
     }
 }
 
@@ -106,7 +120,7 @@ fn take_over(variant: &Variant, state: &mut State, token: Token) -> Answer {
 
 fn remembers(variant: &Variant, state: &State, token: Token) -> bool {
     let Some(key) = state.attempt(token).key else { return false };
-    let is_known = state.made().iter().any(|attempt| attempt.is_taken() && attempt.key == Some(key));
+    let is_known = state.made().iter().any(|attempt| attempt.has_used_key(Some(key)));
     match variant.provider.memory {
         Memory::None => false,
         Memory::ForGood => is_known,
