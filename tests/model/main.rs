@@ -32,8 +32,8 @@
 //!
 //! Three things are in it that the engine does not have yet. Callbacks: until it takes them, the engine is M8, and a
 //! message that a provider of class C took over may stay `unknown_final`. A log of class C: until it is asked, `verify`
-//! is the same as `at_most_once`, which is the second variant of [`variants`]' test of the echo. Quarantine: until there
-//! is one, a ledger must not be restored under a running campaign (M9).
+//! is the same as `at_most_once`, state for state. Quarantine: until there is one, a ledger must not be restored under a
+//! running campaign (M9).
 //!
 //! # What must hold
 //!

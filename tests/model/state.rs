@@ -79,7 +79,7 @@ pub(crate) enum Closing {
     Open,
     /// The person's gate: suppressed, unsubscribed, erased.
     Gate,
-    /// The campaign, for good. A campaign that expires takes the same way.
+    /// The campaign, for good. One that expires ends what waits in the same way.
     Campaign,
 }
 
