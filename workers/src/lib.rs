@@ -4,6 +4,7 @@
 //! batches, and what it needs on the way: [`template`]s, [`limits`], [`sealing`], [`providers`] and their
 //! [`sandbox`]. It knows no SQL, no broker and no HTTP route; the engine hands those in through the seams.
 
+pub mod abort;
 pub mod clock;
 pub mod delivery;
 pub mod limits;

@@ -22,6 +22,7 @@ use dispatch_schemas::{
     states::{CampaignState, Channel, DeliveryState, Lane},
 };
 use dispatch_workers::{
+    abort::AbortPoint,
     clock::Clock,
     delivery::Timing,
     limits::{Limits, Pause},
@@ -234,6 +235,7 @@ impl Scheduler {
         let mut busy = false;
         for campaign in campaigns.iter().filter(|c| c.state == CampaignState::Running && !c.expanded) {
             self.ledger.expand(campaign.id, EXPAND_CHUNK, now_ms).await?;
+            AbortPoint::Expanded.reached();
             busy = true;
         }
         Ok(busy)

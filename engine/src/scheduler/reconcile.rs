@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use dispatch_schemas::states::{CampaignState, UnknownPolicy};
 use dispatch_workers::{
+    abort::AbortPoint,
     clock::Clock,
     delivery::{Account, Timing},
     providers::{Class, Finding, Question},
@@ -125,7 +126,9 @@ impl Reconciler {
                 Some(account) => each(group, |delivery| self.verdict(brief, account, group, delivery, now_ms)),
             };
             let now_ms = self.clock.now_ms();
+            AbortPoint::BeforeSettle.reached();
             let seqs = self.ledger.settle(group.campaign, group.attempt, &verdicts, now_ms).await?;
+            AbortPoint::AfterSettle.reached();
             if !seqs.is_empty() {
                 self.queue.publish(Batch { campaign: brief.id, channel: brief.channel, lane: brief.lane, seqs });
             }

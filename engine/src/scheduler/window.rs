@@ -10,7 +10,7 @@ use dispatch_schemas::{
     ids::{CampaignId, TenantId},
     states::{Channel, Lane},
 };
-use dispatch_workers::delivery::Plans as _;
+use dispatch_workers::{abort::AbortPoint, delivery::Plans as _};
 
 use super::Scheduler;
 use crate::{
@@ -161,6 +161,7 @@ impl Window {
                     lane: wants.lane,
                     seqs: chunk.to_vec(),
                 });
+                AbortPoint::Published.reached();
             }
         }
         Ok(QUANTUM - left)

@@ -27,6 +27,7 @@ pub use timing::Timing;
 pub use worker::{Plans, work};
 
 use crate::{
+    abort::AbortPoint,
     clock::{Clock, Entropy, random},
     limits::{Limits, Permits},
     message::Token,
@@ -83,7 +84,9 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
         }
         let later = seqs.split_off(permits.count().min(seqs.len()));
         let now = destinations::with_permits(&seqs, plan, plane).await?;
+        AbortPoint::BeforeClaim.reached();
         let claimed = plane.claims.claim(&claim(plan, &now, plane)).await?;
+        AbortPoint::AfterClaim.reached();
         plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count())).await;
         let again = claimed.again.clone();
         undone.extend(send_claimed(claimed, &permits, plan, plane).await?);

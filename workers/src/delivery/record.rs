@@ -10,6 +10,7 @@ use dispatch_schemas::ids::AttemptId;
 use futures_util::{Stream, StreamExt as _};
 
 use super::{LedgerUnavailable, Outcome, Plan, Plane, Record, RetryDelay};
+use crate::abort::AbortPoint;
 
 /// How long an outcome waits for others of its batch before it is recorded without them.
 const RECORD_TOGETHER: Duration = Duration::from_millis(100);
@@ -116,10 +117,12 @@ async fn until_taken(record: &Record<'_>, plane: &Plane) -> Result<(), LedgerUna
     let give_up_at = plane.clock.monotonic() + RECORD_PATIENCE;
     let mut delay = RetryDelay::new(Duration::from_millis(50), Duration::from_secs(5));
     let kept = plane.journal.keep(record).await;
+    AbortPoint::AfterJournal.reached();
     loop {
         let recorded = plane.claims.record(record).await;
         match recorded {
             Ok(()) => {
+                AbortPoint::AfterRecord.reached();
                 plane.recording.succeeded();
                 if let Some(kept) = kept {
                     kept.recorded();

@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{Counts, Outcome, Plan, Plane, plan::SILENT_REQUESTS, prepare::Prepared, retry_delay};
 use crate::{
+    abort::AbortPoint,
     limits::{Pause, Permits},
     providers::{Answer, Class, Request, Signal, Verdict},
 };
@@ -55,6 +56,7 @@ async fn send_one(
         tracing::warn!(%error, "a request was not made: whether it is within its limits is not known");
         return released();
     }
+    AbortPoint::BeforeSend.reached();
     let began = plane.clock.monotonic();
     let answer = account
         .provider
@@ -66,6 +68,7 @@ async fn send_one(
             send_by,
         })
         .await;
+    AbortPoint::AfterAnswer.reached();
     drop(slot);
     measure(&answer, plan, plane.clock.monotonic().saturating_sub(began));
     heed(&answer, plan, plane).await;
