@@ -284,6 +284,23 @@ CREATE TABLE scheduler (
     seen_at_ms bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- The limits that all workers share: how much each lets through, and what it has counted. Every change moves the version.
+CREATE TABLE rate_limit (
+    scope text PRIMARY KEY,
+    windows text NOT NULL,
+    counted text NOT NULL,
+    version bigint NOT NULL,
+    changed_at_ms bigint NOT NULL
+) WITH (fillfactor = 30);
+
+-- The accounts that take nothing now: refused with a code, or told to wait.
+CREATE TABLE account_pause (
+    account text PRIMARY KEY,
+    refused text,
+    since_ms bigint NOT NULL,
+    until_ms bigint NOT NULL
+);
+
 -- The second wall between tenants, behind the tenant in every statement. A connection that says nothing sees nothing.
 -- One that works for a tenant sets dispatch.tenant for the length of its transaction; the scheduler's and the workers'
 -- connections have dispatch.scope = 'engine'. FORCE makes the policies hold for the tables' owner too; a superuser

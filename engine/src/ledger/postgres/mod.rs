@@ -10,6 +10,7 @@
 //! one, and a busy campaign could keep an opt-out waiting; the queue of an advisory lock is fair, and it costs a batch
 //! one lock where rows cost one per recipient.
 
+mod limits;
 mod open;
 
 use std::{
