@@ -3,6 +3,7 @@
 
 pub mod checker;
 pub mod engine_process;
+pub mod fault_proxy;
 pub mod look;
 pub mod people;
 pub mod platform;
