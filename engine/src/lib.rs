@@ -6,6 +6,7 @@ pub mod demo;
 pub mod engine;
 pub mod import;
 pub mod ledger;
+pub mod operator;
 pub mod plans;
 pub mod queue;
 pub mod scheduler;

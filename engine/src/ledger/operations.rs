@@ -37,6 +37,8 @@ pub trait Tenants: Send + Sync + 'static {
     async fn tenant(&self, name: &str) -> Result<Tenant>;
     /// The tenant of this name, if there is one.
     async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>>;
+    /// All tenants, by name.
+    async fn tenants(&self) -> Result<Vec<Tenant>>;
     /// The keys a tenant's data is sealed with.
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys>;
     /// A tenant's limits.
@@ -206,4 +208,8 @@ pub trait Messages: Send + Sync + 'static {
 pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + Schedule + Claims {
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;
+    /// Finishes what it was given and closes it: when this returns nothing is written any more, another process may
+    /// open it, and a SQLite ledger's file alone is whole. Operations after it are refused. Waits for a bounded time;
+    /// what could not be done by then is logged, and nothing that was answered is lost.
+    async fn close(&self);
 }
