@@ -7,6 +7,7 @@ pub mod engine;
 pub mod import;
 pub mod journal;
 pub mod ledger;
+pub mod operator;
 pub mod plans;
 pub mod queue;
 pub mod scheduler;

@@ -108,6 +108,7 @@ impl Run {
             platform.launch(campaign).await;
             campaigns.push(campaign);
         }
+        opened.ledger.close().await;
         campaigns
     }
 

@@ -2,8 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use dispatch_engine::ledger::{LedgerError, sqlite::SqliteLedger};
+use dispatch_engine::ledger::{
+    Campaigns as _, Gates as _, Ledger as _, LedgerError, Tenants as _, sqlite::SqliteLedger,
+};
+use dispatch_schemas::{
+    api::limits::Windows,
+    states::{CampaignState, Channel, StopReason},
+};
 use dispatch_workers::{clock::SystemEntropy, sealing::MasterKey};
+use futures_util::FutureExt as _;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{Folder, InFolders, suite::world::World};
@@ -21,6 +28,7 @@ fn new_key() -> MasterKey {
 fn told(refused: Result<SqliteLedger, LedgerError>) -> String {
     match refused {
         Err(LedgerError::Open(told)) => told,
+        Err(in_use @ LedgerError::InUse(_)) => in_use.to_string(),
         Err(other) => panic!("not a refusal to open: {other}"),
         Ok(_) => panic!("it was opened"),
     }
@@ -36,9 +44,7 @@ async fn change(file: &Path, sql: &'static str) {
 
 /// Opens a ledger once, so that there is one.
 async fn made(folder: &Folder, master: &MasterKey) {
-    let ledger = open(&folder.file(), master).await.unwrap();
-    // What is dropped is closed beside us; what is asked first is written before.
-    dispatch_engine::ledger::Ledger::check(&ledger).await.unwrap();
+    open(&folder.file(), master).await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -48,8 +54,55 @@ async fn a_second_process_is_kept_out() {
     let told = told(open(&folder.file(), &master).await);
     assert!(told.contains("is open in another process; stop that one first"), "{told}");
     assert!(told.contains(&folder.file().display().to_string()));
-    drop(first);
+    first.close().await;
     open(&folder.file(), &master).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_ledger_is_whole_in_its_file_alone() {
+    let world = World::new(&InFolders).await;
+    let sending = world.running_to_crowd(20).await;
+    let opted_out = world.ledger.tenant_keys(world.tenant).await.unwrap().address_hash(Channel::Email, "anna@shop.eu");
+    world.ledger.close_gates(world.tenant, Channel::Email, &[opted_out], StopReason::Unsubscribed).await.unwrap();
+    world.ledger.close().await;
+    let log = format!("{}-wal", world.place.files().display());
+    assert!(std::fs::metadata(&log).map_or(0, |log| log.len()) == 0, "the log is gone or empty");
+    let refused = world.ledger.check().await.unwrap_err();
+    assert!(matches!(&refused, LedgerError::Unavailable(why) if why.contains("closed")), "{refused}");
+    // Once is enough.
+    world.ledger.close().await;
+
+    let copy = Folder::new();
+    std::fs::copy(world.place.files(), copy.file()).unwrap();
+    let ledger = open(&copy.file(), &world.master).await.unwrap();
+    let progress = ledger.progress(world.tenant, sending.id).await.unwrap();
+    assert_eq!((progress.state, progress.audience), (CampaignState::Running, 20));
+    let closed = ledger.suppressions(world.tenant, None, 10).await.unwrap();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].reason, StopReason::Unsubscribed);
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_dropped_keeps_its_lock_until_it_has_written() {
+    const WRITES: u32 = 500;
+    let (folder, master) = (Folder::new(), new_key());
+    let ledger = open(&folder.file(), &master).await.unwrap();
+    let tenant = ledger.tenant("shop").await.unwrap().id;
+    let limits = |per_second| Windows { per_second: Some(per_second), ..Windows::default() };
+    for number in 1..=WRITES {
+        // Handed to the writer, without a rest in which it could work; nobody waits for the answer.
+        let written = tokio::task::unconstrained(ledger.set_tenant_limits(tenant, limits(number))).now_or_never();
+        assert!(written.is_none(), "nothing was written while nobody waited");
+    }
+    drop(ledger);
+    let reopened = loop {
+        match open(&folder.file(), &master).await {
+            Ok(ledger) => break ledger,
+            Err(LedgerError::InUse(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(reopened.tenant_limits(tenant).await.unwrap(), limits(WRITES));
 }
 
 #[tokio::test]
@@ -107,8 +160,18 @@ async fn a_newer_schema_is_refused() {
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
     let folder = Folder::new();
-    let told = told(open(&folder.file().join("deeper/ledger.db"), &new_key()).await);
-    assert!(told.contains("check that its folder exists and is writable"), "{told}");
+    let deeper = folder.file().join("deeper");
+    let told = told(open(&deeper.join("ledger.db"), &new_key()).await);
+    let says = format!("does not exist; make it (mkdir -p -m 700 {})", deeper.display());
+    assert!(told.contains(&says), "{told}");
+}
+
+#[tokio::test]
+async fn a_folder_is_no_ledger() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.file()).unwrap();
+    let told = told(open(&folder.file(), &new_key()).await);
+    assert!(told.contains("is a folder; ledger.url names a file, such as"), "{told}");
 }
 
 #[tokio::test]

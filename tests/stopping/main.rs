@@ -10,5 +10,6 @@ mod fairness;
 mod gates;
 mod limits;
 mod operators;
+mod processes;
 mod rig;
 mod time;

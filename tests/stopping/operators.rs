@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dispatch_engine::api::Health;
 use dispatch_schemas::{
     api::campaigns::CampaignStopped,
     states::{CampaignState, DeliveryState},
@@ -81,9 +82,11 @@ async fn a_cancel_is_felt_at_once_and_stops_everybody_who_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_key_pauses_the_campaign_with_its_reason_and_fails_nobody() {
-    let rig = Rig::new(&[account("sendgrid", 20)]).await;
+    let rig = Rig::new(&[account("sendgrid", 20), account("infobip", 20)]).await;
+    let worker = || rig.engine.readiness().into_iter().find(|(role, _)| *role == "worker").map(|(_, health)| health);
     let campaign = rig.launch(People::by_email("customer", RECIPIENTS), "sendgrid").await;
     rig.accepted(RECIPIENTS / 4).await;
+    assert_eq!(worker(), Some(Health::Well));
     rig.stage.sandbox.refuse_key("sendgrid").await;
     let paused = wait::until("the campaign pauses", COMPLETES_WITHIN, async || {
         let progress = rig.platform.progress(campaign).await;
@@ -92,6 +95,11 @@ async fn a_refused_key_pauses_the_campaign_with_its_reason_and_fails_nobody() {
     .await;
     let reason = paused.pause_reason.unwrap_or_default();
     assert!(reason.contains("refuses the account `sendgrid`"), "{reason}");
+    let mend = "mend the key in the file of `providers.sendgrid.key_file` and restart";
+    assert!(reason.contains(mend) && reason.ends_with("then resume the campaign"), "{reason}");
+    // The other account works.
+    let Some(Health::Impaired(why)) = worker() else { panic!("{:?}", worker()) };
+    assert!(why.starts_with("1 of 2 accounts are refused by their providers: `sendgrid` ("), "{why}");
     rig.nothing_in_flight(campaign).await;
     let before = rig.stage.sandbox.accepted();
 

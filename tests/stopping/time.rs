@@ -67,11 +67,9 @@ async fn recipients_found_before_and_after_a_restart_are_each_written_to_once() 
     }
     let progress = platform.progress(campaign).await;
     assert_eq!((progress.audience, progress.expanded), (1_400, false));
-    drop((platform, opened));
+    opened.ledger.close().await;
 
-    let opened =
-        wait::until("the ledger is free again", COMPLETES_WITHIN, async || open_ledger(&stage.settings()).await.ok())
-            .await;
+    let opened = open_ledger(&stage.settings()).await.expect("the ledger is free again");
     let platform = Platform::new(&opened, "shop").await;
     let engine = Engine::start(&stage.settings(), opened).await.expect("the engine starts");
     let end =

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::ledger::StoredKey;
 
-/// How long a looked-up key is taken without asking the ledger: a revoked key is refused everywhere within 5 s, this
-/// and the time of a call.
+/// How long a looked-up key is taken without asking the ledger. One that is revoked through this process is forgotten
+/// at once; should anything else ever revoke it, it is refused within 5 s, this and the time of a call.
 const REMEMBERED: Duration = Duration::from_secs(4);
 /// Keys remembered at once; more tenants than one process serves at a time. Past it all are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
@@ -131,10 +131,17 @@ fn refuse_keys_in_url(parts: &Parts) -> Answer<()> {
     Ok(())
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    keys: HashMap<KeyId, (Duration, Arc<StoredKey>)>,
+    /// How often a key was forgotten: what was looked up before that and comes after it is not remembered.
+    forgotten: u64,
+}
+
 /// The keys looked up of late, and who sent wrong ones.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    known: Mutex<HashMap<KeyId, (Duration, Arc<StoredKey>)>>,
+    known: Mutex<Known>,
     failures: Mutex<HashMap<Option<IpAddr>, (Duration, u32)>>,
 }
 
@@ -143,12 +150,12 @@ impl Keyring {
         let Ok(given) = ApiKeyText::parse(text) else { return Err(not_authenticated()) };
         let now = context.api.clock.monotonic();
         let stored = match self.remembered(given.id, now) {
-            Some(stored) => Some(stored),
-            None => {
+            Ok(stored) => Some(stored),
+            Err(forgotten) => {
                 self.refuse_after_failures(source, now)?;
                 let found = context.api.ledger.find_key(given.id).await?.map(Arc::new);
                 if let Some(stored) = &found {
-                    self.remember(given.id, now, Arc::clone(stored));
+                    self.remember(forgotten, now, Arc::clone(stored));
                 }
                 found
             }
@@ -166,17 +173,29 @@ impl Keyring {
         })
     }
 
-    fn remembered(&self, id: KeyId, now: Duration) -> Option<Arc<StoredKey>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&id).filter(|(at, _)| now.saturating_sub(*at) < REMEMBERED).map(|(_, key)| Arc::clone(key))
+    /// Forgets a key that was revoked.
+    pub(super) fn forget(&self, id: KeyId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.keys.remove(&id);
+        known.forgotten += 1;
     }
 
-    fn remember(&self, id: KeyId, now: Duration, key: Arc<StoredKey>) {
+    /// The key, or for [`Self::remember`] how often one was forgotten before it is looked up.
+    fn remembered(&self, id: KeyId, now: Duration) -> Result<Arc<StoredKey>, u64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = known.keys.get(&id).filter(|(at, _)| now.saturating_sub(*at) < REMEMBERED);
+        fresh.map(|(_, key)| Arc::clone(key)).ok_or(known.forgotten)
+    }
+
+    fn remember(&self, forgotten: u64, now: Duration, key: Arc<StoredKey>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
+        if known.forgotten != forgotten {
+            return;
         }
-        known.insert(id, (now, key));
+        if known.keys.len() >= REMEMBERED_MAX {
+            known.keys.clear();
+        }
+        known.keys.insert(key.key.id, (now, key));
     }
 
     fn refuse_after_failures(&self, source: Option<IpAddr>, now: Duration) -> Answer<()> {

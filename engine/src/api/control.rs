@@ -5,6 +5,17 @@ use dispatch_schemas::{
     ids::{CampaignId, TenantId},
 };
 
+/// How a role of the engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It works.
+    Well,
+    /// It works, but not all of it: what is wrong.
+    Impaired(String),
+    /// It does not work: what is wrong.
+    Down(String),
+}
+
 /// The running engine, as the API sees it. What is told here has been committed to the ledger already; each call
 /// returns at once.
 pub trait Control: Send + Sync + 'static {
@@ -16,8 +27,8 @@ pub trait Control: Send + Sync + 'static {
     fn limits_changed(&self, tenant: TenantId);
     /// Why a campaign does not move, when it does not.
     fn stall(&self, campaign: CampaignId) -> Option<StallReason>;
-    /// The roles this process has, and what is wrong with each.
-    fn readiness(&self) -> Vec<(&'static str, Result<(), String>)>;
+    /// The roles this process has, and how each is.
+    fn readiness(&self) -> Vec<(&'static str, Health)>;
     /// All metrics, in the text format of Prometheus.
     fn metrics(&self) -> String;
 }

@@ -27,7 +27,7 @@ pub(crate) mod tests;
 use std::{fmt, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
-use dispatch_schemas::states::Channel;
+use dispatch_schemas::{ids::KeyId, states::Channel};
 use dispatch_workers::{
     clock::{Clock, Entropy},
     sealing::{MasterKey, SendKeys},
@@ -35,7 +35,10 @@ use dispatch_workers::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::{authentication::Keyring, cursor::Cursors};
-pub use self::{control::Control, openapi::openapi};
+pub use self::{
+    control::{Control, Health},
+    openapi::openapi,
+};
 use crate::{import::loading::Loader, ledger::Ledger};
 
 /// What the API is made of.
@@ -101,22 +104,39 @@ pub struct Context {
 
 /// The routes, ready to be served.
 pub fn router(api: Arc<Api>) -> Router {
-    let context = Arc::new(Context {
-        keyring: Keyring::default(),
-        cursors: Cursors::new(&api.master),
-        send_keys: api.master.send_keys(),
-        loader: Loader::new(Arc::clone(&api.ledger), api.master.clone(), Arc::clone(&api.entropy)),
-        api,
-    });
-    let (routes, _) = openapi::described().split_for_parts();
-    routes
-        .route("/problems/{*slug}", get(problem::page))
-        .fallback(problem::no_such_route)
-        .method_not_allowed_fallback(problem::no_such_method)
-        // Bodies are bounded by the readers, which know the settings and answer with a problem.
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(observe::finish_what_was_begun))
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&context), observe::observe))
-        .with_state(context)
+    Context::new(api).router()
+}
+
+impl Context {
+    /// An API that has not been called yet.
+    #[must_use]
+    pub fn new(api: Arc<Api>) -> Arc<Self> {
+        Arc::new(Self {
+            keyring: Keyring::default(),
+            cursors: Cursors::new(&api.master),
+            send_keys: api.master.send_keys(),
+            loader: Loader::new(Arc::clone(&api.ledger), api.master.clone(), Arc::clone(&api.entropy)),
+            api,
+        })
+    }
+
+    /// The routes, ready to be served.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let (routes, _) = openapi::described().split_for_parts();
+        routes
+            .route("/problems/{*slug}", get(problem::page))
+            .fallback(problem::no_such_route)
+            .method_not_allowed_fallback(problem::no_such_method)
+            // Bodies are bounded by the readers, which know the settings and answer with a problem.
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn(observe::finish_what_was_begun))
+            .layer(CatchPanicLayer::custom(observe::panicked))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), observe::observe))
+            .with_state(Arc::clone(self))
+    }
+
+    /// A key was revoked in the ledger: no call that comes from now on is taken with it.
+    pub fn key_revoked(&self, id: KeyId) {
+        self.keyring.forget(id);
+    }
 }

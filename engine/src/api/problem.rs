@@ -171,7 +171,7 @@ impl From<LedgerError> for Problem {
                 Self::new(Kind::UNAVAILABLE, "the ledger cannot be used now; nothing was changed, try again")
                     .retry_after(RETRY_AFTER_S)
             }
-            LedgerError::Open(_) | LedgerError::Corrupt(_) => {
+            LedgerError::InUse(_) | LedgerError::Open(_) | LedgerError::Corrupt(_) => {
                 tracing::error!(%error, "an API call failed");
                 Self::new(Kind::INTERNAL, "the ledger could not be read; the engine's log says more")
             }

@@ -33,7 +33,7 @@ pub enum BindError {
     /// Somebody else does.
     #[error(
         "cannot listen on {address}: the port is in use. Stop the program that has it, or choose another port with \
-         `api.listen` in the settings (or DISPATCH_API__LISTEN)"
+         --listen, `api.listen` in the settings or DISPATCH_API__LISTEN"
     )]
     InUse {
         /// The address.
@@ -169,7 +169,9 @@ mod tests {
         let (_listener, address) = listening().await;
         let error = bind(address).await.unwrap_err();
         assert!(matches!(error, BindError::InUse { .. }));
-        assert!(error.to_string().contains(&address.to_string()) && error.to_string().contains("api.listen"));
+        assert!(
+            error.to_string().contains(&address.to_string()) && error.to_string().contains("--listen, `api.listen`")
+        );
     }
 
     #[tokio::test]

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use clap::Subcommand;
 
 use super::{error::CliError, output::Output, settings_file::SettingsArgs};
-use crate::settings::{Problem, Settings};
+use crate::{
+    engine::check_ledger,
+    settings::{Problem, Settings},
+};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -32,9 +35,9 @@ enum Action {
 ///
 /// # Errors
 /// When the settings cannot be read, or the check found something.
-pub fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     match args.action {
-        Action::Check(file) => match check(&file.load()?, &mut out.writer())?.len() {
+        Action::Check(file) => match check(&file.load()?, &mut out.writer()).await?.len() {
             0 => Ok(()),
             1 => Err(CliError::Usage("the settings have a problem, see above".to_owned())),
             problems => Err(CliError::Usage(format!("the settings have {problems} problems, see above"))),
@@ -43,12 +46,12 @@ pub fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     }
 }
 
-/// Says where the settings came from and what the machine makes of them: key files, accounts. Returns the problems; the
-/// command succeeds when there are none.
+/// Says where the settings came from and what the machine makes of them: ledger, key files, accounts. Returns the
+/// problems; the command succeeds when there are none. Changes nothing; an engine may be running.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn check(settings: &Settings, out: &mut impl Write) -> io::Result<Vec<Problem>> {
+pub async fn check(settings: &Settings, out: &mut (impl Write + Send)) -> io::Result<Vec<Problem>> {
     match &settings.source.file {
         Some(file) => writeln!(out, "Settings from {}.", file.display())?,
         None => writeln!(out, "No settings file; the defaults are in force.")?,
@@ -56,7 +59,8 @@ pub fn check(settings: &Settings, out: &mut impl Write) -> io::Result<Vec<Proble
     if !settings.source.variables.is_empty() {
         writeln!(out, "Overridden by {}.", settings.source.variables.join(", "))?;
     }
-    let problems = settings.check();
+    let mut problems = check_ledger(settings).await;
+    problems.extend(settings.check());
     for problem in &problems {
         writeln!(out, "{problem}")?;
     }
@@ -79,13 +83,20 @@ pub fn print(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_defaults_are_well_and_print_as_settings_again() {
-        let mut out = Vec::new();
-        // Not the key file of whoever runs this.
+    /// The defaults, but not with the ledger of whoever runs this.
+    fn defaults(folder: &std::path::Path) -> Settings {
         let mut settings = Settings::default();
-        settings.ledger.key_file = "/nonexistent/dispatch.key".into();
-        assert!(check(&settings, &mut out).unwrap().is_empty());
+        settings.ledger.url = crate::settings::LedgerUrl::sqlite(folder.join("dispatch.db"));
+        settings.ledger.key_file = folder.join("dispatch.key");
+        settings
+    }
+
+    #[tokio::test]
+    async fn the_defaults_are_well_and_print_as_settings_again() {
+        let mut out = Vec::new();
+        let folder = tempfile::tempdir().unwrap();
+        let settings = defaults(folder.path());
+        assert!(check(&settings, &mut out).await.unwrap().is_empty());
         assert!(String::from_utf8(out).unwrap().ends_with("All is well: 0 provider accounts.\n"));
 
         let mut printed = Vec::new();
@@ -96,16 +107,19 @@ mod tests {
         assert_eq!(again.ledger.key_file, settings.ledger.key_file);
     }
 
-    #[test]
-    fn a_problem_is_printed_and_returned() {
+    #[tokio::test]
+    async fn problems_are_printed_and_returned() {
         let mut out = Vec::new();
         let account = "kind = \"sendgrid\"";
         let settings = Settings {
             providers: [("main".to_owned(), toml::from_str(account).unwrap())].into(),
-            ..Settings::default()
+            ..defaults(std::path::Path::new("/nonexistent"))
         };
-        let problems = check(&settings, &mut out).unwrap();
-        assert!(problems.iter().any(|problem| problem.key == "providers.main.key_file"));
-        assert!(String::from_utf8(out).unwrap().contains("DISPATCH_PROVIDERS__MAIN__KEY"));
+        let problems = check(&settings, &mut out).await.unwrap();
+        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["ledger.url", "providers.main.key_file"]);
+        let printed = String::from_utf8(out).unwrap();
+        assert!(printed.contains("DISPATCH_PROVIDERS__MAIN__KEY"), "{printed}");
+        assert!(printed.contains("the folder /nonexistent of the ledger"), "{printed}");
     }
 }

@@ -1,15 +1,24 @@
-//! `dispatch keys`: API keys, made and revoked in the ledger itself.
+//! `dispatch keys`: API keys, made and revoked in the ledger itself, or by the engine that runs on it.
+
+use std::time::Duration;
 
 use clap::Subcommand;
 use dispatch_schemas::{
-    api::{keys::Permission, time::Moment},
+    api::{
+        keys::{ApiKey, Permission},
+        time::Moment,
+    },
     ids::KeyId,
 };
-use secrecy::ExposeSecret as _;
-use serde_json::json;
+use dispatch_workers::clock::{Clock as _, SystemClock};
 
 use super::{error::CliError, output::Output, settings_file::SettingsArgs};
-use crate::{api::credentials::ApiKeyText, engine::Opened};
+use crate::{
+    engine::{StartError, open_ledger},
+    ledger::LedgerError,
+    operator::{Answer, CreatedKey, DAYS_MAX, ListedKey, NewKey, Order, Refusal},
+    settings::Settings,
+};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -18,10 +27,14 @@ Examples:
   dispatch keys list --tenant acme
   dispatch keys revoke key_01H2M9ZQK7W3C
 
-These open the ledger of the settings themselves, so the engine must not be running on it. A revoked key \
-is refused by all running engines within 5 seconds.";
+The ledger is the one of the settings, whether an engine runs on it or not; one that runs is asked through the \
+socket beside its ledger, by the user it runs as. A revoked key is refused from the answer on.";
 
-const DAY_MS: i64 = 86_400_000;
+/// How often the ledger is asked for while another process has it that takes no orders: it starts, stops, or is such
+/// a command itself.
+const TRIES_MAX: usize = 50;
+/// Between two tries.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What `dispatch keys` takes.
 #[derive(Debug, clap::Args)]
@@ -37,7 +50,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Make a key and print it, once
-    Create(NewKey),
+    Create(NewKeyArgs),
     /// List the keys, without their secrets
     List {
         /// Only this tenant's
@@ -55,7 +68,7 @@ pub(super) enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct NewKey {
+pub(super) struct NewKeyArgs {
     /// The tenant it is for; made when there is none of this name
     #[arg(long, value_name = "NAME")]
     tenant: String,
@@ -66,7 +79,7 @@ pub(super) struct NewKey {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = permission, default_value = "read,write,send")]
     permissions: Vec<Permission>,
     /// For how many days it is good
-    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=i64::from(DAYS_MAX)))]
     days: u16,
     /// Print JSON
     #[arg(long)]
@@ -84,59 +97,96 @@ fn permission(word: &str) -> Result<Permission, String> {
 /// When the ledger cannot be opened or refuses.
 pub async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     let settings = args.settings.load()?;
-    let opened = crate::engine::open_ledger(&settings).await.map_err(|error| CliError::failed(error.to_string()))?;
-    if opened.made_key {
-        note(&format!(
-            "Made the ledger {} and its key file {}. Losing the key file loses the data: keep a copy in a safe place.",
-            settings.ledger.url.file().display(),
-            settings.ledger.key_file.display()
-        ));
-    }
-    act(&opened, args.action, out).await
+    let (order, form) = args.action.into_order();
+    print(carried_out(&settings, order).await?, form, out)
 }
 
-pub(super) async fn act(opened: &Opened, action: Action, out: &mut Output) -> Result<(), CliError> {
-    match action {
-        Action::Create(new) => create(opened, new, out).await,
-        Action::List { tenant, json } => list(opened, tenant.as_deref(), json, out).await,
-        Action::Revoke { id } => {
-            let key = opened.ledger.revoke_key(id).await?;
-            out.line(&format!("{} ({}) is revoked.", key.id, key.label))?;
-            Ok(())
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    ForPeople,
+    Json,
+}
+
+impl Action {
+    pub(super) fn into_order(self) -> (Order, Form) {
+        let form = |json| if json { Form::Json } else { Form::ForPeople };
+        match self {
+            Self::Create(NewKeyArgs { tenant, label, permissions, days, json }) => {
+                (Order::CreateKey(NewKey { tenant, label, permissions, days }), form(json))
+            }
+            Self::List { tenant, json } => (Order::ListKeys { tenant }, form(json)),
+            Self::Revoke { id } => (Order::RevokeKey { id }, Form::ForPeople),
         }
     }
 }
 
-async fn create(opened: &Opened, new: NewKey, out: &mut Output) -> Result<(), CliError> {
-    for (what, text) in [("tenant", &new.tenant), ("label", &new.label)] {
-        if text.trim().is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
-            return Err(CliError::Usage(format!("--{what} must have 1 to 200 characters, on one line")));
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Wrong(why) => Self::Usage(why),
+            Refusal::Unavailable(why) => Self::Unavailable(why),
+            Refusal::Failed(why) => Self::Failed(why),
         }
     }
-    let mut permissions = new.permissions;
-    permissions.sort_unstable();
-    permissions.dedup();
-    let tenant = opened.ledger.tenant(&new.tenant).await?;
-    let text = ApiKeyText::generate(opened.entropy.as_ref());
-    let hash = opened.master.api_key_hash(text.secret());
-    let expires_at_ms = opened.clock.now_ms() + i64::from(new.days) * DAY_MS;
-    let key = opened.ledger.create_key(text.id, tenant.id, &new.label, &permissions, hash, expires_at_ms).await?;
-    let secret = text.reveal();
-    if new.json {
-        out.json(
-            &json!({"key": secret.expose_secret(), "id": key.id, "tenant": tenant, "expires_at": key.expires_at}),
-        )?;
-        return Ok(());
+}
+
+/// Carries an order out in the ledger, or has the engine do it that has the ledger open.
+async fn carried_out(settings: &Settings, order: Order) -> Result<Answer, CliError> {
+    let ledger = settings.ledger.url.file();
+    for _ in 0..TRIES_MAX {
+        match open_ledger(settings).await {
+            Ok(opened) => {
+                if opened.made_key {
+                    note(&format!(
+                        "Made the ledger {} and its key file {}. Losing the key file loses the data: keep a copy in a \
+                         safe place.",
+                        ledger.display(),
+                        settings.ledger.key_file.display()
+                    ));
+                }
+                let answer = order.carry_out(&opened).await;
+                opened.ledger.close().await;
+                return Ok(answer?);
+            }
+            Err(StartError::Ledger(LedgerError::InUse(_))) => {}
+            Err(error) => return Err(CliError::failed(error.to_string())),
+        }
+        #[cfg(unix)]
+        match crate::operator::socket::ask(ledger, &order).await {
+            Ok(answer) => return Ok(answer?),
+            Err(crate::operator::socket::AskError::Nobody(_)) => {}
+            Err(error) => return Err(CliError::Unavailable(error.to_string())),
+        }
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
     }
-    out.line(secret.expose_secret())?;
-    let words: Vec<&str> = permissions.iter().map(|permission| permission.as_str()).collect();
+    Err(CliError::Unavailable(format!(
+        "the ledger {} is open in another process that takes no orders: it is still starting or stopping, or could not \
+         make its socket (its log says so); try again, or stop it first",
+        ledger.display()
+    )))
+}
+
+pub(super) fn print(answer: Answer, form: Form, out: &mut Output) -> Result<(), CliError> {
+    match (answer, form) {
+        (Answer::Created(made), Form::Json) => out.json(&made)?,
+        (Answer::Created(made), Form::ForPeople) => print_created(&made, out)?,
+        (Answer::Keys(keys), Form::Json) => keys.iter().try_for_each(|key| out.json(key))?,
+        (Answer::Keys(keys), Form::ForPeople) => print_list(&keys, out)?,
+        (Answer::Revoked(ApiKey { id, label, .. }), _) => out.line(&format!("{id} ({label}) is revoked."))?,
+    }
+    Ok(())
+}
+
+fn print_created(made: &CreatedKey, out: &mut Output) -> std::io::Result<()> {
+    out.line(&made.key)?;
     note(&format!(
         "A key of {} for {} ({}), good until {}. It is shown this once and kept nowhere: put it into DISPATCH_API_KEY \
          or a file of your own.",
-        new.tenant,
-        new.label,
-        words.join(", "),
-        key.expires_at
+        made.tenant.name,
+        made.label,
+        words(&made.permissions, ", "),
+        made.expires_at
     ));
     Ok(())
 }
@@ -148,27 +198,15 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-async fn list(opened: &Opened, tenant: Option<&str>, json: bool, out: &mut Output) -> Result<(), CliError> {
-    let tenant = match tenant {
-        None => None,
-        Some(name) => Some(
-            opened
-                .ledger
-                .find_tenant(name)
-                .await?
-                .ok_or_else(|| CliError::Usage(format!("there is no tenant `{name}`")))?
-                .id,
-        ),
-    };
-    let keys = opened.ledger.keys(tenant).await?;
-    if json {
-        return Ok(keys.iter().try_for_each(|key| out.json(key))?);
-    }
-    let now = Moment::from_ms(opened.clock.now_ms());
+fn words(permissions: &[Permission], between: &str) -> String {
+    permissions.iter().map(|permission| permission.as_str()).collect::<Vec<_>>().join(between)
+}
+
+fn print_list(keys: &[ListedKey], out: &mut Output) -> std::io::Result<()> {
+    let now = Moment::from_ms(SystemClock::new().now_ms());
     let rows: Vec<[String; 6]> = keys
         .iter()
-        .map(|key| {
-            let words: Vec<&str> = key.permissions.iter().map(|permission| permission.as_str()).collect();
+        .map(|ListedKey { key, tenant_name }| {
             let state = match key.revoked_at {
                 Some(_) => "revoked",
                 None if key.expires_at <= now => "expired",
@@ -176,13 +214,13 @@ async fn list(opened: &Opened, tenant: Option<&str>, json: bool, out: &mut Outpu
             };
             [
                 key.id.to_string(),
-                key.tenant.to_string(),
+                tenant_name.clone(),
                 state.to_owned(),
                 key.expires_at.to_string(),
-                words.join(","),
+                words(&key.permissions, ","),
                 key.label.clone(),
             ]
         })
         .collect();
-    Ok(out.table(["KEY", "TENANT", "STATE", "EXPIRES", "PERMISSIONS", "LABEL"], &rows)?)
+    out.table(["KEY", "TENANT", "STATE", "EXPIRES", "PERMISSIONS", "LABEL"], &rows)
 }

@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 //!
-//! `keys` opens the ledger itself; `import`, `suppress` and `campaign` are clients of a running engine
+//! `keys` opens the ledger itself, or asks the engine that has it open; `import`, `suppress` and `campaign` are clients of a running engine
 //! ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
 //! says which kind of wrong ([`error`]).
 
@@ -95,7 +95,7 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
         Command::Import(args) => import::run(args, out).await,
         Command::Suppress(args) => suppress::run(args, out).await,
         Command::Campaign(args) => campaign::run(*args, out).await,
-        Command::Config(args) => config::run(args, out),
+        Command::Config(args) => config::run(args, out).await,
     }
 }
 

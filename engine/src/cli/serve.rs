@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use tokio::net::TcpListener;
+
 use super::{error::CliError, settings_file::SettingsArgs};
 use crate::{
-    api::{AccountInfo, Api, Bounds, router, server},
-    engine::{Engine, EngineControl, open_ledger},
-    settings::Settings,
+    api::{AccountInfo, Api, Bounds, Context, server},
+    engine::{Engine, EngineControl, Opened, claim_ledger},
+    settings::{Settings, listen_address},
     telemetry::{logging, metrics::Metrics},
 };
 
@@ -16,7 +18,7 @@ Examples:
   dispatch serve --config /etc/dispatch/dispatch.toml --listen 0.0.0.0:8025
 
 On its first start it makes the ledger and its key file and says where they are. Losing the key file \
-loses the data. Make an API key before: dispatch keys create --tenant NAME";
+loses the data. API keys are made with `dispatch keys create --tenant NAME`, before or while it runs.";
 
 /// What `dispatch serve` takes.
 #[derive(Debug, clap::Args)]
@@ -26,7 +28,7 @@ pub struct Args {
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// The address to listen on, in place of the settings' `api.listen`
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
 }
 
@@ -41,27 +43,57 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     }
     logging::install(&settings.logging).map_err(|error| CliError::Usage(error.to_string()))?;
     let metrics = Metrics::install().map_err(|error| CliError::Failed(error.to_string()))?;
-    // The port first: a second engine on this machine is told so before it touches anything.
+    // A second engine is told of the first by the ledger they share; and nothing is made before the port is ours.
+    let claimed = claim_ledger(&settings).map_err(|error| CliError::Failed(error.to_string()))?;
     let listener = server::bind(settings.api.listen).await.map_err(|error| CliError::Failed(error.to_string()))?;
-    let opened = open_ledger(&settings).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let opened = claimed.open().await.map_err(|error| CliError::Failed(error.to_string()))?;
     if opened.made_key {
         tracing::warn!(
             key_file = %settings.ledger.key_file.display(),
             "made a master key; keep a copy in a safe place: losing it loses the data"
         );
     }
-    let engine = Arc::new(Engine::start(&settings, opened).await.map_err(|error| CliError::Failed(error.to_string()))?);
+    let ledger = opened.ledger.clone();
+    let served = serve(&settings, opened, listener, metrics).await;
+    ledger.close().await;
+    served
+}
+
+async fn serve(settings: &Settings, opened: Opened, listener: TcpListener, metrics: Metrics) -> Result<(), CliError> {
+    let engine = Engine::start(settings, opened).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let engine = Arc::new(engine);
     let upkeep = tokio::spawn({
         let metrics = metrics.clone();
         async move { metrics.keep_up().await }
     });
-    let router = router(Arc::new(api(&settings, &engine, metrics)));
+    let context = Context::new(Arc::new(api(settings, &engine, metrics)));
+    #[cfg(unix)]
+    let orders =
+        tokio::spawn(take_orders(settings.ledger.url.file().to_owned(), engine.opened.clone(), context.clone()));
     tracing::info!(listen = %settings.api.listen, "ready");
-    server::serve(listener, router, super::interrupted()).await;
+    server::serve(listener, context.router(), super::interrupted()).await;
     tracing::info!("stopping: requests under way are seen to their end");
+    #[cfg(unix)]
+    {
+        // The socket is gone before the ledger is free: the next engine's is not taken for ours.
+        orders.abort();
+        let _ = orders.await;
+    }
     engine.drain().await;
     upkeep.abort();
     Ok(())
+}
+
+/// Takes the orders of `dispatch keys` as long as this task lives.
+#[cfg(unix)]
+async fn take_orders(ledger: std::path::PathBuf, opened: Opened, context: Arc<Context>) {
+    match crate::operator::socket::OperatorSocket::bind(&ledger) {
+        Ok(socket) => socket.serve(&opened, |key| context.key_revoked(key)).await,
+        Err(error) => tracing::warn!(
+            socket = %crate::operator::socket::path_of(&ledger).display(), %error,
+            "the socket for operators cannot be made: `dispatch keys` has to wait until this engine has stopped"
+        ),
+    }
 }
 
 fn api(settings: &Settings, engine: &Arc<Engine>, metrics: Metrics) -> Api {

@@ -99,7 +99,8 @@ async fn a_key_that_was_made_works_until_it_is_revoked() {
         let cli = Cli::try_parse_from([&["dispatch", "keys"], line].concat()).unwrap();
         let Command::Keys(args) = cli.command else { panic!("not keys") };
         let printed = Printed::default();
-        keys::act(&served.world.opened(), args.action, &mut Output::to(printed.clone())).await?;
+        let (order, form) = args.action.into_order();
+        keys::print(order.carry_out(&served.world.opened()).await?, form, &mut Output::to(printed.clone()))?;
         Ok::<_, CliError>(printed.text())
     };
     let made = act(&["create", "--tenant", "acme", "--permissions", "read", "--label", "crm", "--json"]).await.unwrap();
@@ -111,7 +112,12 @@ async fn a_key_that_was_made_works_until_it_is_revoked() {
 
     let id = made["id"].as_str().unwrap();
     let listed = act(&["list", "--tenant", "acme"]).await.unwrap();
-    assert!(listed.lines().any(|line| line.contains(id) && line.contains("good") && line.contains("crm")), "{listed}");
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.contains(id) && line.contains("acme") && line.contains("good") && line.contains("crm")),
+        "{listed}"
+    );
     act(&["revoke", id]).await.unwrap();
     let listed = act(&["list"]).await.unwrap();
     assert!(listed.lines().any(|line| line.contains(id) && line.contains("revoked")), "{listed}");

@@ -187,7 +187,9 @@ pub async fn run(options: &DemoOptions, watcher: &mut dyn Watcher) -> Result<Out
     engine.drain().await;
     sandbox.stop().await;
     let key = WitnessKey::new(&SandboxProcess::witness_key(options.seed));
-    let compared = agreement::compare(ledger.as_ref(), tenant, &campaigns, &witness, &key, &folder).await?;
+    let compared = agreement::compare(ledger.as_ref(), tenant, &campaigns, &witness, &key, &folder).await;
+    ledger.close().await;
+    let compared = compared?;
 
     let audience = progress.iter().map(|p| p.audience).sum::<u64>();
     let mut states: BTreeMap<String, u64> = BTreeMap::new();

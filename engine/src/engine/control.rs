@@ -8,7 +8,10 @@ use dispatch_schemas::{
 };
 
 use super::Engine;
-use crate::{api::Control, telemetry::metrics::Metrics};
+use crate::{
+    api::{Control, Health},
+    telemetry::metrics::Metrics,
+};
 
 /// Connects the API to the engine of its process.
 pub struct EngineControl {
@@ -57,7 +60,7 @@ impl Control for EngineControl {
         self.engine.desk.stall(campaign)
     }
 
-    fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+    fn readiness(&self) -> Vec<(&'static str, Health)> {
         self.engine.readiness()
     }
 

@@ -2,29 +2,36 @@
 
 mod control;
 mod ledger_clock;
+mod opening;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use dispatch_schemas::{
     ids::CampaignId,
     states::{Channel, Lane},
 };
 use dispatch_workers::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
+    clock::{Clock, Entropy, random},
     delivery::{Account, Jobs, LedgerUnavailable, NoJournal, Plane, Plans, Recording, work},
     limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
-    sealing::{KeyFileError, MasterKey},
+    sealing::MasterKey,
 };
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use control::EngineControl;
 pub use ledger_clock::LedgerClock;
+pub use opening::{ClaimedLedger, Opened, StartError, check_ledger, claim_ledger, open_ledger};
 
 use crate::{
+    api::Health,
     import::loading::{Loader, country_number},
-    ledger::{Ledger, LedgerError, sqlite::SqliteLedger},
+    ledger::{Ledger, LedgerError},
     plans::PlanBook,
     queue::{InProcessQueue, Queue},
     scheduler::{Desk, Reconciler, Scheduler},
@@ -35,85 +42,6 @@ use crate::{
 const SCHEDULER_SILENT_MAX: Duration = Duration::from_secs(10);
 /// Workers per channel that serve single messages only.
 const TRANSACTIONAL_RUNS: usize = 2;
-
-/// Why the engine does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The ledger cannot be opened.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The master key cannot be read or made.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// The ledger is there, its key is not.
-    #[error(
-        "the ledger {ledger} exists, but its key file {key_file} does not; put the key back or set ledger.key_file \
-         (without that key its contacts cannot be read by anyone)"
-    )]
-    KeyMissing {
-        /// The ledger.
-        ledger: String,
-        /// Where its key should be.
-        key_file: String,
-    },
-    /// A provider account cannot be used.
-    #[error("the account `{name}` in [providers] cannot be used: {why}")]
-    Account {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-}
-
-/// An open ledger and what opens it.
-#[derive(Clone)]
-pub struct Opened {
-    /// The ledger.
-    pub ledger: Arc<dyn Ledger>,
-    /// The key that opens everything in it.
-    pub master: MasterKey,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub entropy: Arc<dyn Entropy>,
-    /// Whether the key was made just now: somebody must be told where it is.
-    pub made_key: bool,
-}
-
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Opened")
-    }
-}
-
-/// Opens the ledger of the settings, making it and its key at the first start.
-///
-/// # Errors
-/// [`StartError`] with what to do.
-pub async fn open_ledger(settings: &Settings) -> Result<Opened, StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-    let path = settings.ledger.url.file();
-    let (master, made_key) = master_key(path, &settings.ledger.key_file, entropy.as_ref())?;
-    let ledger = SqliteLedger::open(path, master.clone(), clock.clone(), entropy.clone()).await?;
-    Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key })
-}
-
-fn master_key(ledger: &Path, key_file: &Path, entropy: &dyn Entropy) -> Result<(MasterKey, bool), StartError> {
-    if key_file.exists() {
-        return Ok((MasterKey::read(key_file)?, false));
-    }
-    if std::fs::metadata(ledger).is_ok_and(|file| file.len() > 0) {
-        return Err(StartError::KeyMissing {
-            ledger: ledger.display().to_string(),
-            key_file: key_file.display().to_string(),
-        });
-    }
-    let key = MasterKey::generate(entropy);
-    key.write_new(key_file)?;
-    Ok((key, true))
-}
 
 /// A running engine.
 pub struct Engine {
@@ -176,6 +104,7 @@ impl Engine {
             timing: settings.timing,
             window: settings.queue,
             desk: desk.clone(),
+            key_places: key_places(settings),
         };
         let reconciler = Reconciler {
             scheduler: scheduler_id,
@@ -228,6 +157,14 @@ impl Engine {
     pub async fn drain(&self) {
         self.stop.cancel();
         self.queue.close();
+        let requests: usize = self
+            .plans
+            .accounts()
+            .map(|account| account.requests_open_max.saturating_sub(account.requests.available_permits()))
+            .sum();
+        if requests > 0 {
+            tracing::info!(requests, seconds_max = self.drain_within.as_secs(), "waiting for providers to answer");
+        }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().await);
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain_within, all).await.is_err() {
@@ -235,21 +172,40 @@ impl Engine {
         }
     }
 
-    /// The roles of this process, and what is wrong with each.
+    /// The roles of this process and how each is. One refused account does not keep the others from working.
     #[must_use]
-    pub fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+    pub fn readiness(&self) -> Vec<(&'static str, Health)> {
         let now = self.opened.clock.monotonic();
         let scheduler = match self.desk.last_beat() {
-            Some(beat) if now.saturating_sub(beat) <= SCHEDULER_SILENT_MAX => Ok(()),
-            Some(_) => Err("the ledger does not answer the scheduler; see the log".to_owned()),
-            None => Err("it has not finished its first round yet".to_owned()),
+            Some(beat) if now.saturating_sub(beat) <= SCHEDULER_SILENT_MAX => Health::Well,
+            Some(_) => Health::Down("the ledger does not answer the scheduler; see the log".to_owned()),
+            None => Health::Down("it has not finished its first round yet".to_owned()),
         };
-        let refused = self.plans.accounts().find_map(|account| match self.limits.paused(&account.name) {
-            Some(Pause::Refused(code)) => Some(format!("the provider refuses the account `{}` ({code})", account.name)),
-            _ => None,
-        });
-        vec![("scheduler", scheduler), ("worker", refused.map_or(Ok(()), Err))]
+        let mut accounts = 0;
+        let mut refused = BTreeSet::new();
+        for account in self.plans.accounts() {
+            accounts += 1;
+            if let Some(Pause::Refused(code)) = self.limits.paused(&account.name) {
+                refused.insert(format!("`{}` ({code})", account.name));
+            }
+        }
+        let listed = || {
+            let names: Vec<&str> = refused.iter().map(String::as_str).collect();
+            format!("refused by their providers: {}", names.join(", "))
+        };
+        let worker = match refused.len() {
+            0 => Health::Well,
+            all if all == accounts => Health::Down(format!("all accounts are {}", listed())),
+            some => Health::Impaired(format!("{some} of {accounts} accounts are {}", listed())),
+        };
+        vec![("scheduler", scheduler), ("worker", worker)]
     }
+}
+
+/// Where the key of each account comes from, for whoever has to mend one.
+fn key_places(settings: &Settings) -> HashMap<String, String> {
+    let places = settings.providers.iter().filter_map(|(name, account)| Some((name.clone(), account.key_place(name)?)));
+    places.collect()
 }
 
 /// What a process that died left behind. The lock of a ledger that is not shared says that it is dead, so nobody else
@@ -323,48 +279,4 @@ async fn set_limits(
 
 fn unavailable(error: LedgerUnavailable) -> StartError {
     StartError::Ledger(LedgerError::Unavailable(error.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(folder: &Path) -> Settings {
-        let mut settings = Settings::default();
-        settings.ledger.url = crate::settings::LedgerUrl::sqlite(folder.join("ledger.db"));
-        settings.ledger.key_file = folder.join("ledger.key");
-        settings
-    }
-
-    #[tokio::test]
-    async fn the_first_start_makes_a_key_and_the_next_one_uses_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        assert!(open_ledger(&settings).await.unwrap().made_key);
-        assert!(!reopened(&settings).await.made_key);
-    }
-
-    #[tokio::test]
-    async fn a_ledger_whose_key_file_is_gone_is_refused_and_no_new_key_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        drop(open_ledger(&settings).await.unwrap());
-        std::fs::remove_file(&settings.ledger.key_file).unwrap();
-        let refused = open_ledger(&settings).await.unwrap_err();
-        assert!(matches!(refused, StartError::KeyMissing { .. }), "{refused}");
-        assert!(!settings.ledger.key_file.exists());
-    }
-
-    /// The lock of a ledger that was dropped goes when its writer has ended.
-    async fn reopened(settings: &Settings) -> Opened {
-        loop {
-            match open_ledger(settings).await {
-                Ok(opened) => return opened,
-                Err(StartError::Ledger(LedgerError::Open(why))) if why.contains("open in another process") => {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
 }

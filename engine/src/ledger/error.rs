@@ -23,6 +23,9 @@ pub enum LedgerError {
     /// The same idempotency key was used with another request.
     #[error("this Idempotency-Key was used before with another request; use a new key for a new request")]
     KeyReused,
+    /// Another process has the ledger at this path open.
+    #[error("the ledger {0} is open in another process; stop that one first (a SQLite ledger serves one process)")]
+    InUse(String),
     /// The file cannot be opened as this program's ledger.
     #[error("{0}")]
     Open(String),
@@ -69,6 +72,7 @@ impl From<sqlx::Error> for LedgerError {
                 })
             }
             sqlx::Error::Io(error) => Self::Unavailable(format!("{}", error.kind())),
+            sqlx::Error::PoolClosed => Self::Unavailable("it was closed".to_owned()),
             sqlx::Error::PoolTimedOut => Self::Unavailable("all its connections are busy".to_owned()),
             _ => Self::Unavailable("its connection broke".to_owned()),
         }

@@ -37,6 +37,8 @@ pub trait Tenants: Send + Sync + 'static {
     async fn tenant(&self, name: &str) -> Result<Tenant>;
     /// The tenant of this name, if there is one.
     async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>>;
+    /// All tenants, by name.
+    async fn tenants(&self) -> Result<Vec<Tenant>>;
     /// The keys a tenant's data is sealed with.
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys>;
     /// A tenant's limits.
@@ -216,4 +218,8 @@ pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Me
     /// Whether other processes may have it open too. Of one that is not shared, everything that is open at the start
     /// was left by a process that died.
     fn is_shared(&self) -> bool;
+    /// Finishes what it was given and closes it: when this returns nothing is written any more, another process may
+    /// open it, and a SQLite ledger's file alone is whole. Operations after it are refused. Waits for a bounded time;
+    /// what could not be done by then is logged, and nothing that was answered is lost.
+    async fn close(&self);
 }

@@ -73,6 +73,8 @@ pub struct Scheduler {
     pub window: QueueSettings,
     /// What others may ask and say.
     pub desk: Arc<Desk>,
+    /// By account: where its key comes from.
+    pub key_places: HashMap<String, String>,
 }
 
 impl std::fmt::Debug for Scheduler {
@@ -198,7 +200,7 @@ impl Scheduler {
         let mine: Vec<_> = all.iter().filter(|c| share::is_mine(c.id, self.id, &living)).cloned().collect();
         state.window.keep(&mine);
         self.restart(&mine, &restarted, state).await;
-        self.pause_refused(&mine, now_ms).await?;
+        self.pause_refused(&mine, state, now_ms).await?;
         self.complete(&mine, state, now_ms).await?;
         let mut busy = self.expand(&mine, now_ms).await?;
         busy |= state.endings.step(self, &mine, now_ms).await?;
@@ -311,26 +313,50 @@ impl Scheduler {
         }
     }
 
-    /// An account that its provider refuses: its campaigns pause with the reason, and no recipient fails for it.
-    async fn pause_refused(&self, campaigns: &[CampaignBrief], now_ms: i64) -> Result<(), LedgerError> {
+    /// An account that its provider refuses: it is logged once, its campaigns pause with the reason, and no recipient
+    /// fails for it.
+    async fn pause_refused(
+        &self,
+        campaigns: &[CampaignBrief],
+        state: &mut State,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
         for account in self.plans.accounts() {
+            let Some(Pause::Refused(code)) = self.limits.paused(&account.name) else {
+                state.refused.remove(&account.name);
+                continue;
+            };
+            let mend = self.mend(&account.name);
+            if state.refused.insert(account.name.clone()) {
+                tracing::error!(
+                    account = %account.name, %code,
+                    "the provider refuses this account and its campaigns pause: {mend}"
+                );
+            }
             let sends = |c: &CampaignBrief| {
                 c.state == CampaignState::Running
                     && c.lane == Lane::Bulk
                     && *c.account == *account.name
                     && c.expires_at_ms.is_none_or(|at| at > now_ms)
             };
-            if campaigns.iter().any(sends)
-                && let Some(Pause::Refused(code)) = self.limits.paused(&account.name)
-            {
-                let reason = format!("the provider refuses the account `{}` ({code})", account.name);
+            if campaigns.iter().any(sends) {
+                let reason = format!("the provider refuses the account `{}` ({code}): {mend}", account.name);
                 for (_, campaign) in self.ledger.pause_account(&account.name, &reason, now_ms).await? {
-                    tracing::error!(%campaign, account = %account.name, %code, "campaign paused: its account is refused");
                     self.plans.close(campaign);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What an operator does about a refused account. Its key is read when the engine starts.
+    fn mend(&self, account: &str) -> String {
+        match self.key_places.get(account) {
+            Some(place) => {
+                format!("mend the key in {place} and restart, or the account at the provider; then resume the campaign")
+            }
+            None => "mend the account at the provider; then resume the campaign".to_owned(),
+        }
     }
 
     fn measure(&self, campaigns: &[CampaignBrief]) {
@@ -365,6 +391,8 @@ struct State {
     stalls: Stalls,
     /// The campaigns that were running at the last look.
     running: HashSet<CampaignId>,
+    /// The refused accounts that were logged.
+    refused: HashSet<Arc<str>>,
     swept_at: Option<Duration>,
     cleaned_at: Option<Duration>,
 }

@@ -71,7 +71,7 @@ fn masked<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::O
     serializer.serialize_str("***")
 }
 
-/// `[routes]`: the account that serves a channel when tenant and campaign name none.
+/// `[routes]`: the account that serves a channel for campaigns that name none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Routes {
@@ -128,6 +128,18 @@ impl ProviderSettings {
             connect_timeout_s: self.connect_timeout_s,
             answer_timeout_s: self.answer_timeout_s,
             ca_file: self.ca_file.clone(),
+        }
+    }
+
+    /// Where the key of the account called `name` comes from: its variable, or the setting that names its file. None
+    /// for a relay that needs none.
+    #[must_use]
+    pub fn key_place(&self, name: &str) -> Option<String> {
+        let setting = |part| format!("providers.{name}.{part}");
+        match (&self.key, &self.key_file) {
+            (Some(_), _) => Some(environment::variable(&setting("key"))),
+            (None, Some(_)) => Some(format!("the file of `{}`", setting("key_file"))),
+            (None, None) => None,
         }
     }
 

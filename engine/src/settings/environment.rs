@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     catalogue,
     document::{Document, Entry, Node, Value},
-    problem::{Place, Problem},
+    problem::{Place, Problem, nearest},
 };
 
 const PREFIX: &str = "DISPATCH_";
@@ -64,6 +64,19 @@ pub(super) fn overlay(document: &mut Document, env: impl Iterator<Item = (String
 /// The variable of a setting, by its full name.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', SEPARATOR))
+}
+
+/// The variable that was meant by one whose first parts are those of `key` but for a typing error: with those parts
+/// mended and, where that is no setting yet, the nearest one there is.
+pub(super) fn nearest_to(name: &str, key: &str) -> String {
+    let mended = variable(key);
+    let rest = name.split(SEPARATOR).skip(mended.split(SEPARATOR).count());
+    let mended = rest.fold(mended, |mended, part| mended + SEPARATOR + part);
+    let known: Vec<String> =
+        catalogue::keys().iter().filter(|key| !key.contains('*')).map(|key| variable(key)).collect();
+    let same_table = |candidate: &&String| candidate.split(SEPARATOR).next() == mended.split(SEPARATOR).next();
+    let known = known.iter().filter(same_table).map(String::as_str);
+    nearest(&mended, known).map_or_else(|| mended.clone(), str::to_owned)
 }
 
 fn set(node: &mut Node, path: &[&str], value: String, place: &Place) {

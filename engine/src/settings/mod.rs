@@ -32,6 +32,7 @@ pub use accounts::{AccountSecretError, ProviderSettings, Routes};
 pub use catalogue::EXAMPLE;
 pub use ledger_url::{LedgerUrl, LedgerUrlError};
 pub use problem::{Place, Problem, SettingsError};
+pub use reading::listen_address;
 pub use secret_file::{SecretFileError, read_secret_file};
 
 use document::Document;
@@ -123,9 +124,6 @@ pub struct ApiSettings {
     /// stands in front of whatever is reachable from other machines.
     #[serde(deserialize_with = "reading::socket_address")]
     pub listen: SocketAddr,
-    /// The address under which recipients reach this server, for links in mails.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_url: Option<String>,
     /// Largest JSON body, bytes.
     pub body_bytes_max: u64,
     /// Largest contact file, bytes; it is streamed, so this costs no memory.
@@ -136,7 +134,6 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)),
-            public_url: None,
             body_bytes_max: 1 << 20,
             import_bytes_max: 10 << 30,
         }

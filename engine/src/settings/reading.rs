@@ -32,8 +32,21 @@ pub(super) fn read<'de, T: Deserialize<'de>>(document: &'de Document, problems: 
 
 /// An address and port.
 pub(super) fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let wanted = "wanted: an address and a port, as in \"127.0.0.1:8025\" or \"[::]:8025\"";
-    String::deserialize(deserializer)?.parse().map_err(|_| de::Error::custom(wanted))
+    listen_address(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+/// Reads an address to listen on. A name may stand for several addresses, so none is taken.
+///
+/// # Errors
+/// Says what is wanted; never quotes the text.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let wanted = "wanted: an IP address and a port, as in 127.0.0.1:8025";
+        match text.rsplit_once(':') {
+            Some(("localhost", port)) if port.parse::<u16>().is_ok() => format!("{wanted}; localhost is 127.0.0.1"),
+            _ => format!("{wanted} for this machine only, 0.0.0.0:8025 or [::]:8025 for all addresses it has"),
+        }
+    })
 }
 
 /// A secret, from a variable.
@@ -284,7 +297,7 @@ fn unknown(name: &str, entry: &Entry, fields: &[&str], path: &str) -> Problem {
         None => catalogue::keys().into_iter().find(|key| key.rsplit('.').next() == Some(name)),
     };
     let meant = match (meant, &entry.key) {
-        (Some(key), Place::Variable(_)) => format!("did you mean {}?", environment::variable(&key)),
+        (Some(key), Place::Variable(whole)) => format!("did you mean {}?", environment::nearest_to(whole, &key)),
         (Some(key), Place::Line { .. }) => format!("did you mean `{key}`?"),
         (None, _) => format!("there are: {}", fields.join(", ")),
     };

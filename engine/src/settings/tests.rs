@@ -101,7 +101,7 @@ fn a_value_of_the_wrong_kind_says_what_is_wanted_and_never_the_value() {
     assert_problem("[workers]\nemail_runs = -1\n", "workers.email_runs", 2, "0 or more");
     assert_problem("[ledger]\nurl = 5\n", "ledger.url", 2, "wanted: a text in quotes");
     assert_problem("ledger = \"canary\"\n", "ledger", 1, "wanted: a table, as in [ledger]");
-    assert_problem("[api]\nlisten = \"canary\"\n", "api.listen", 2, "an address and a port");
+    assert_problem("[api]\nlisten = \"canary\"\n", "api.listen", 2, "an IP address and a port");
     assert_problem("[logging]\nformat = \"jsn\"\n", "logging.format", 2, "did you mean \"json\"?");
     assert_problem("[providers.a]\nurl = \"https://x.example\"\n", "providers.a.kind", 1, "it is missing");
 }
@@ -187,6 +187,11 @@ fn a_variable_overrides_the_file_and_reads_as_what_is_wanted() {
 fn a_wrong_variable_is_named() {
     for (name, value, says) in [
         ("DISPATCH_LEDGER__ULR", "sqlite:b.db", "did you mean DISPATCH_LEDGER__URL?"),
+        ("DISPATCH_LEDGR__URL", "sqlite:b.db", "did you mean DISPATCH_LEDGER__URL?"),
+        ("DISPATCH_LEDGR__ULR", "sqlite:b.db", "did you mean DISPATCH_LEDGER__URL?"),
+        ("DISPATCH_PROVIDER__MAIN__KEY", "x", "did you mean DISPATCH_PROVIDERS__MAIN__KEY?"),
+        ("DISPATCH_LEDGER__LISTEN", "x", "did you mean DISPATCH_API__LISTEN?"),
+        ("DISPATCH_API__LISTEN", "localhost:80", "localhost is 127.0.0.1"),
         ("DISPATCH_WORKERS__EMAIL_RUNS", "many", "wanted: a whole number"),
         ("DISPATCH_LEDGER_URL", "sqlite:b.db", "did you mean DISPATCH_LEDGER__URL"),
         ("DISPATCH_QUEUE__", "5", "no such setting"),
@@ -234,7 +239,7 @@ fn no_secret_is_ever_shown() {
         "[providers.main]\nkind = \"sendgrid\"\nkey = \"canary-7f3a\"\n",
         "[providers.main]\nkind = \"canary-7f3a\"\n",
         "[providers.main]\nkind = \"smtp\"\nurl = \"smtp://me:canary-7f3a@relay.example:25\"\n",
-        "[api]\npublic_url = \"https://me:canary-7f3a@mail.example.com\"\n",
+        "[api]\nlisten = \"canary-7f3a:8025\"\n",
         "[routes]\nemail = \"canary-7f3a\"\n",
     ] {
         let error = load(text, &[]).unwrap_err();

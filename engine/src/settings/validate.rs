@@ -6,7 +6,6 @@ use dispatch_schemas::states::Channel;
 use dispatch_workers::{
     clock::{SystemClock, SystemEntropy},
     providers::{self, AccountError, Ingredients, REGISTRY},
-    sealing::MasterKey,
 };
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
@@ -87,11 +86,6 @@ fn queue(settings: &Settings, found: &mut Found<'_>) {
 fn api(settings: &Settings, found: &mut Found<'_>) {
     found.range(&["api", "body_bytes_max"], settings.api.body_bytes_max, 1_024..=64 << 20);
     found.range(&["api", "import_bytes_max"], settings.api.import_bytes_max, 1_024..=1 << 40);
-    if let Some(url) = &settings.api.public_url
-        && !is_bare_url(url, &["https", "http"])
-    {
-        found.add(&["api", "public_url"], "wanted: an address such as \"https://mail.example.com\"");
-    }
     if EnvFilter::builder().parse(&settings.logging.filter).is_err() {
         found.add(&["logging", "filter"], "wanted: a level (error, warn, info, debug, trace) or levels by module, as in \"warn,dispatch_engine=debug\"");
     }
@@ -221,18 +215,12 @@ fn is_bare_url(text: &str, schemes: &[&str]) -> bool {
 }
 
 impl Settings {
-    /// What only the machine can tell: whether the key files are there and private, and the accounts can be built.
-    /// No provider is asked.
+    /// What only the machine can tell of the accounts: whether their key files are there and private, and they can be
+    /// built. No provider is asked.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut add = |key: String, message: String| problems.push(Problem { key, place: None, message });
-        // A missing key file is made at the first start.
-        if self.ledger.key_file.exists()
-            && let Err(error) = MasterKey::read(&self.ledger.key_file)
-        {
-            add("ledger.key_file".to_owned(), error.to_string());
-        }
         for (name, account) in &self.providers {
             match account.secret(name) {
                 Err(error) => add(format!("providers.{name}.key_file"), error.to_string()),

@@ -66,11 +66,10 @@ impl World {
         Self { place, ledger, clock, entropy, master, tenant, keys, source }
     }
 
-    /// The same installation with its ledger closed and opened again, as after a crash.
+    /// The same installation with its ledger closed and opened again, with whatever was under way left undone.
     pub(crate) async fn reopened(self) -> Self {
         let Self { place, ledger, clock, entropy, master, tenant, keys, source } = self;
-        assert_eq!(Arc::strong_count(&ledger), 1, "nobody else holds the ledger open");
-        drop(ledger);
+        ledger.close().await;
         let ledger = place.open(&master, clock.clone(), entropy.clone()).await;
         Self { place, ledger, clock, entropy, master, tenant, keys, source }
     }

@@ -106,7 +106,7 @@ async fn heed(answer: &Answer, plan: &Plan, plane: &Plane) {
             plane.limits.pause(account, Pause::Until(plane.clock.monotonic() + *wait)).await;
         }
         Some(Signal::Stop(code)) => {
-            tracing::error!(account = %account, %code, "the provider refuses this account; its campaigns pause");
+            // Every request that was open hears it; whoever pauses the campaigns logs it once.
             plane.limits.pause(account, Pause::Refused(code.clone())).await;
         }
         None => {}

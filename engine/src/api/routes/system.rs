@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::api::{Context, openapi};
+use crate::api::{Context, Health, openapi};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text format of Prometheus.
@@ -22,23 +22,29 @@ pub async fn healthz() -> &'static str {
 
 /// Whether the process can do its work
 ///
-/// One line for each of its parts.
+/// One line for each of its parts. One that works in part, because a provider refuses an account of several, is
+/// `degraded` and does not make the process unready.
 #[utoipa::path(
     get, path = "/readyz", tag = "system", responses((status = 200, body = String), (status = 503, body = String)),
     security(()),
 )]
 pub async fn readyz(State(context): State<Arc<Context>>) -> Response {
     let mut parts = context.api.control.readiness();
-    parts.push(("ledger", context.api.ledger.check().await.map_err(|error| error.to_string())));
+    let ledger = match context.api.ledger.check().await {
+        Ok(()) => Health::Well,
+        Err(error) => Health::Down(error.to_string()),
+    };
+    parts.push(("ledger", ledger));
     let mut text = String::new();
     for (part, state) in &parts {
         // Writing to a string does not fail.
         let _ = match state {
-            Ok(()) => writeln!(text, "{part}: ok"),
-            Err(why) => writeln!(text, "{part}: {why}"),
+            Health::Well => writeln!(text, "{part}: ok"),
+            Health::Impaired(why) => writeln!(text, "{part}: degraded: {why}"),
+            Health::Down(why) => writeln!(text, "{part}: {why}"),
         };
     }
-    let is_ready = parts.iter().all(|(_, state)| state.is_ok());
+    let is_ready = !parts.iter().any(|(_, state)| matches!(state, Health::Down(_)));
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, TEXT)], text).into_response()
 }

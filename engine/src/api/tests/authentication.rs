@@ -57,7 +57,7 @@ async fn a_key_in_the_url_is_refused_even_beside_a_good_one() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_refused_within_five_seconds() {
+async fn a_key_revoked_past_this_process_is_refused_within_five_seconds() {
     let world = World::new().await;
     assert_eq!(world.get("/v1/lists").await.status, 200);
     world.ledger.revoke_key(ApiKeyText::parse(&world.key).unwrap().id).await.unwrap();

@@ -5,6 +5,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::world::{World, campaign, request};
+use crate::api::Health;
 
 async fn problem_of(world: &World, kind: &str, body: impl Into<Body>) -> (u16, String) {
     let request = request(Method::POST, "/v1/sources", &world.key).header("content-type", kind);
@@ -143,8 +144,16 @@ async fn all_that_is_wrong_with_a_campaign_is_said_at_once() {
 async fn the_engine_answers_the_machines_that_watch_it() {
     let world = World::new().await;
     assert_eq!(world.get("/healthz").await.text, "ok\n");
-    let ready = world.get("/readyz").await;
-    assert_eq!((ready.status.as_u16(), ready.text.as_str()), (200, "scheduler: ok\nledger: ok\n"));
+    for (worker, status, says) in [
+        (Health::Well, 200, "ok"),
+        (Health::Impaired("one account is refused".to_owned()), 200, "degraded: one account is refused"),
+        (Health::Down("all accounts are refused".to_owned()), 503, "all accounts are refused"),
+    ] {
+        *world.told.worker.lock().unwrap() = worker;
+        let ready = world.get("/readyz").await;
+        let text = format!("scheduler: ok\nworker: {says}\nledger: ok\n");
+        assert_eq!((ready.status.as_u16(), ready.text), (status, text));
+    }
     assert!(world.get("/metrics").await.text.contains("dispatch_build_info"));
     assert_eq!(world.get("/openapi.json").await.json()["openapi"], "3.1.0");
 }

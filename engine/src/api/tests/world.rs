@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
-    api::{AccountInfo, Api, Bounds, Control, credentials::ApiKeyText, router},
+    api::{AccountInfo, Api, Bounds, Control, Health, credentials::ApiKeyText, router},
     engine::Opened,
     ledger::{ContactRow, Ledger, NewContacts, sqlite::SqliteLedger},
 };
@@ -53,9 +53,15 @@ impl Clock for StillClock {
 }
 
 /// Writes down what the API tells the engine.
-#[derive(Default)]
 pub(crate) struct Told {
     pub(crate) heard: Mutex<Vec<String>>,
+    pub(crate) worker: Mutex<Health>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { heard: Mutex::default(), worker: Mutex::new(Health::Well) }
+    }
 }
 
 impl Control for Told {
@@ -75,8 +81,8 @@ impl Control for Told {
         Some(StallReason::NoWorker)
     }
 
-    fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
-        vec![("scheduler", Ok(()))]
+    fn readiness(&self) -> Vec<(&'static str, Health)> {
+        vec![("scheduler", Health::Well), ("worker", self.worker.lock().unwrap().clone())]
     }
 
     fn metrics(&self) -> String {

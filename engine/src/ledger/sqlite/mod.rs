@@ -1,7 +1,8 @@
 //! The ledger on SQLite: one file in WAL mode with `synchronous=FULL`, one writer, some readers.
 //!
 //! A lock file beside it keeps a second process out. Rooms: [`open`] (the file), `writer` (group commit), and one for
-//! each thing the ledger keeps.
+//! each thing the ledger keeps. A ledger is closed with [`Ledger::close`]; one that is only dropped is closed by its
+//! writer, which holds the lock until it has written what it was given.
 
 mod campaigns;
 mod claims;
@@ -9,6 +10,8 @@ mod expansion;
 mod gates;
 mod imports;
 mod lists;
+mod lock;
+mod look;
 mod messages;
 mod open;
 mod recipients;
@@ -25,6 +28,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -36,7 +40,14 @@ use dispatch_workers::{
 use sqlx::SqlitePool;
 use writer::Writer;
 
+pub use lock::LedgerLock;
+pub use look::{Found, look};
+pub use open::another_key;
+
 use super::{Ledger, Result, Tenants};
+
+/// How long a close waits for what is still read and written: a disk that takes longer has failed.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The ledger on SQLite.
 pub struct SqliteLedger {
@@ -49,8 +60,6 @@ pub struct SqliteLedger {
     tenant_keys: Mutex<HashMap<TenantId, TenantKeys>>,
     /// The next contact's id. Only this process makes contacts, and ids are never given twice.
     next_contact: AtomicI64,
-    /// Held as long as this ledger is open.
-    _lock: std::fs::File,
 }
 
 impl std::fmt::Debug for SqliteLedger {
@@ -101,5 +110,17 @@ impl Ledger for SqliteLedger {
                 })
             })
             .await
+    }
+    async fn close(&self) {
+        let closed = async {
+            // Readers first: while one reads, the log cannot be emptied.
+            self.readers.close().await;
+            self.writer.close().await;
+        };
+        if tokio::time::timeout(CLOSE_TIME_MAX, closed).await.is_err() {
+            tracing::error!(
+                "the ledger could not be closed in time; what was answered is kept, in its file and its log"
+            );
+        }
     }
 }

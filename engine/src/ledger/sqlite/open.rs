@@ -1,8 +1,8 @@
-//! Opening the file: the lock, the pragmas, the migrations, the key's fingerprint.
+//! Opening the file: the pragmas, the migrations, the key's fingerprint.
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,13 +17,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{SqliteLedger, writer::Writer};
+use super::{SqliteLedger, lock::LedgerLock, look::look, writer::Writer};
 use crate::ledger::{LedgerError, Result};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/sqlite");
 
 /// Marks the file as a Dispatch ledger (`PRAGMA application_id`): "DSPL".
-const APPLICATION_ID: i64 = 0x4453_504c;
+pub(super) const APPLICATION_ID: i64 = 0x4453_504c;
 /// Page cache of the writer, KiB: enough for the upper levels of the trees of 10 M deliveries.
 const WRITER_CACHE_KIB: i64 = 24 * 1_024;
 /// Page cache of each reader, KiB.
@@ -36,27 +36,45 @@ impl SqliteLedger {
     /// Opens the ledger at `path`, making or migrating it as needed.
     ///
     /// # Errors
-    /// [`LedgerError::Open`] with what to do when another process has it open, it is not a ledger, was made by a newer
-    /// version, or belongs to another key.
+    /// [`LedgerError::InUse`] when another process has it open; [`LedgerError::Open`] with what to do when there can be
+    /// none, it is not a ledger, was made by a newer version, or belongs to another key.
     pub async fn open(
         path: &Path,
         master: MasterKey,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
-        let lock = lock(path)?;
-        refuse_foreign(path).await?;
+        Self::open_locked(LedgerLock::take(path)?, master, clock, entropy).await
+    }
+
+    /// Opens the ledger whose lock was taken before.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_locked(
+        lock: LedgerLock,
+        master: MasterKey,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self> {
+        let path = lock.path();
+        look(path).await?;
         create_private(path)?;
         let options = options(path);
         let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
-        prepare(&mut conn, path, &master, clock.now_ms()).await?;
+        if let Err(error) = prepare(&mut conn, path, &master, clock.now_ms()).await {
+            // Closed before the lock is free, and before anybody looks at what became of the file.
+            drop(conn.close().await);
+            return Err(error);
+        }
         let last_contact: i64 = sqlx::query("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contact'")
             .fetch_one(&mut conn)
             .await?
             .get(0);
         conn.close().await?;
 
-        let writer = Writer::start(options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))).await?;
+        let writer = options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
+        let writer = Writer::start(writer, lock).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(Duration::from_secs(10))
@@ -71,7 +89,6 @@ impl SqliteLedger {
             entropy,
             tenant_keys: Mutex::new(HashMap::new()),
             next_contact: (last_contact + 1).into(),
-            _lock: lock,
         })
     }
 }
@@ -106,56 +123,9 @@ fn create_private(path: &Path) -> Result<()> {
     }
 }
 
-fn lock(path: &Path) -> Result<std::fs::File> {
-    let lock_path = PathBuf::from(format!("{}.lock", path.display()));
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|error| {
-        LedgerError::Open(format!(
-            "the ledger {} cannot be locked: {} cannot be written ({}); check that its folder exists and is writable",
-            path.display(),
-            lock_path.display(),
-            error.kind()
-        ))
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(LedgerError::Open(format!(
-            "the ledger {} is open in another process; stop that one first (a SQLite ledger serves one process)",
-            path.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(LedgerError::Open(format!("the ledger {} cannot be locked: {}", path.display(), error.kind())))
-        }
-    }
-}
-
-fn unusable(path: &Path, error: sqlx::Error) -> LedgerError {
+pub(super) fn unusable(path: &Path, error: sqlx::Error) -> LedgerError {
     let reason = LedgerError::from(error).into_reason();
     LedgerError::Open(format!("the ledger {} cannot be opened: {reason}", path.display()))
-}
-
-/// Looks at a file that is there before anything is set on it: turning on write-ahead logging changes a database.
-async fn refuse_foreign(path: &Path) -> Result<()> {
-    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        return Ok(());
-    }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(10));
-    let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
-    let found = is_foreign(&mut conn).await;
-    conn.close().await.map_err(|error| unusable(path, error))?;
-    if found.map_err(|error| unusable(path, error))? {
-        return Err(LedgerError::Open(format!(
-            "{} is a database of another program; give another path in ledger.url, nothing was changed",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
-async fn is_foreign(conn: &mut SqliteConnection) -> sqlx::Result<bool> {
-    let tables: i64 =
-        sqlx::query("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetch_one(&mut *conn).await?.get(0);
-    let application: i32 = sqlx::query("PRAGMA application_id").fetch_one(conn).await?.get(0);
-    Ok(tables > 0 && i64::from(application) != APPLICATION_ID)
 }
 
 async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, now_ms: i64) -> Result<()> {
@@ -208,12 +178,15 @@ async fn check_key(conn: &mut SqliteConnection, path: &Path, master: &MasterKey,
         .execute(&mut *conn)
         .await?;
     let stored: Vec<u8> = sqlx::query("SELECT key_fingerprint FROM ledger").fetch_one(&mut *conn).await?.get(0);
-    if stored == fingerprint {
-        return Ok(());
-    }
-    Err(LedgerError::Open(format!(
+    if stored == fingerprint { Ok(()) } else { Err(another_key(path)) }
+}
+
+/// The refusal of a key file that is another ledger's.
+#[must_use]
+pub fn another_key(path: &Path) -> LedgerError {
+    LedgerError::Open(format!(
         "the key file does not belong to the ledger {}; point ledger.key_file at the key it was made with \
          (without that key its contacts cannot be read by anyone)",
         path.display()
-    )))
+    ))
 }

@@ -49,14 +49,13 @@ impl Tenants for SqliteLedger {
             .bind(name)
             .fetch_optional(&self.readers)
             .await?;
-        row.map(|row| {
-            Ok(Tenant {
-                id: TenantId(row.try_get("id")?),
-                name: row.try_get("name")?,
-                created_at: Moment::from_ms(row.try_get("created_at_ms")?),
-            })
-        })
-        .transpose()
+        row.as_ref().map(tenant).transpose()
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        let rows =
+            sqlx::query("SELECT id, name, created_at_ms FROM tenant ORDER BY name").fetch_all(&self.readers).await?;
+        rows.iter().map(tenant).collect()
     }
 
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys> {
@@ -171,6 +170,14 @@ impl Tenants for SqliteLedger {
             .await?;
         Ok(self.find_key(id).await?.ok_or(LedgerError::NotFound("key"))?.key)
     }
+}
+
+fn tenant(row: &SqliteRow) -> Result<Tenant> {
+    Ok(Tenant {
+        id: TenantId(row.try_get("id")?),
+        name: row.try_get("name")?,
+        created_at: Moment::from_ms(row.try_get("created_at_ms")?),
+    })
 }
 
 fn api_key(row: &SqliteRow) -> Result<ApiKey> {

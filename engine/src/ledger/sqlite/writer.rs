@@ -3,14 +3,19 @@
 //! SQLite has one writer at a time; this is it. Steps wait in a bounded queue, and all that wait together are written
 //! in one transaction with one fsync (group commit). A step that fails takes back its own changes only. A caller hears
 //! of success after the commit, never before.
+//!
+//! When it is told to stop, or nobody is left to hand it steps, it writes those that wait, moves the write-ahead log into
+//! the file, closes the file and frees the ledger's lock, in this order.
 
 use std::time::Duration;
 
 use dispatch_workers::clock::{Clock as _, SystemClock};
 use futures_util::future::BoxFuture;
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::lock::LedgerLock;
 use crate::ledger::{LedgerError, Result};
 
 /// Steps that wait for the writer; more callers wait for room.
@@ -18,9 +23,18 @@ const WAITING_MAX: usize = 1_024;
 /// Steps in one transaction: bounds how long the first waits for the last.
 const STEPS_PER_COMMIT_MAX: usize = 64;
 
-/// Hands steps to the writer.
-#[derive(Clone)]
-pub(super) struct Writer(mpsc::Sender<Box<dyn Step>>);
+/// Hands steps to the writer, and stops it when it is dropped.
+pub(super) struct Writer {
+    steps: mpsc::Sender<Box<dyn Step>>,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
 
 /// One caller's work, inside a transaction it shares with others.
 trait Step: Send {
@@ -69,12 +83,20 @@ where
 }
 
 impl Writer {
-    /// Starts the writer on a connection of its own.
-    pub(super) async fn start(options: SqliteConnectOptions) -> Result<Self> {
+    /// Starts the writer on a connection of its own. The lock is its from now on.
+    pub(super) async fn start(options: SqliteConnectOptions, lock: LedgerLock) -> Result<Self> {
         let conn = SqliteConnection::connect_with(&options).await?;
         let (steps, waiting) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write(conn, options, SystemClock::new(), waiting));
-        Ok(Self(steps))
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let end = End { lock, ended: ended.clone().drop_guard() };
+        tokio::spawn(write(end, conn, options, SystemClock::new(), waiting, stop.clone()));
+        Ok(Self { steps, stop, ended })
+    }
+
+    /// Takes no more steps; returns when those that waited are written, the file is closed and its lock is free.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.ended.cancelled().await;
     }
 
     /// Does `work` in a transaction; returns when it is durable.
@@ -86,19 +108,40 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let step = Box::new(Work { name, work: Some(work), outcome: None, reply });
         let stopped = || LedgerError::Unavailable("the writer stopped".to_owned());
-        self.0.send(step).await.map_err(|_| stopped())?;
+        self.steps.send(step).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
 
+/// What the writer gives back when it ends, in this order, however it ends.
+struct End {
+    lock: LedgerLock,
+    /// Tells whoever waits in [`Writer::close`].
+    #[expect(dead_code, reason = "it speaks by being dropped")]
+    ended: DropGuard,
+}
+
 async fn write(
+    end: End,
     mut conn: SqliteConnection,
     options: SqliteConnectOptions,
     clock: SystemClock,
     mut waiting: mpsc::Receiver<Box<dyn Step>>,
+    stop: CancellationToken,
 ) {
     let mut steps: Vec<Box<dyn Step>> = Vec::with_capacity(STEPS_PER_COMMIT_MAX);
-    while waiting.recv_many(&mut steps, STEPS_PER_COMMIT_MAX).await > 0 {
+    loop {
+        let taken = tokio::select! {
+            taken = waiting.recv_many(&mut steps, STEPS_PER_COMMIT_MAX) => taken,
+            () = stop.cancelled(), if !waiting.is_closed() => {
+                // What waits already is still taken.
+                waiting.close();
+                continue;
+            }
+        };
+        if taken == 0 {
+            break;
+        }
         metrics::histogram!("dispatch_ledger_batch_size", "operation" => "commit").record(steps.len() as f64);
         let lost = write_together(&mut conn, &clock, &mut steps).await.err();
         let lost = lost.map(|error| LedgerError::from(error).into_reason());
@@ -110,8 +153,29 @@ async fn write(
             step.answer(lost.clone());
         }
         if broken {
-            conn = reconnect(conn, &options).await;
+            match reconnect(conn, &options, &stop).await {
+                Some(fresh) => conn = fresh,
+                None => return,
+            }
         }
+    }
+    close_file(conn, &end.lock).await;
+}
+
+/// Moves the write-ahead log into the file, so that the file alone is the whole ledger, and closes it.
+async fn close_file(mut conn: SqliteConnection, lock: &LedgerLock) {
+    let moved = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await;
+    let kept = match moved.and_then(|row| row.try_get::<i64, _>(0)) {
+        Ok(0) => None,
+        Ok(_) => Some("another program is reading it".to_owned()),
+        Err(error) => Some(LedgerError::from(error).into_reason()),
+    };
+    drop(conn.close().await);
+    if let Some(reason) = kept {
+        tracing::warn!(
+            ledger = %lock.path().display(), %reason,
+            "the newest commits are still in the -wal file beside the ledger: until the next stop, copy both or neither"
+        );
     }
 }
 
@@ -144,15 +208,23 @@ async fn write_together(
     sqlx::query("COMMIT").execute(&mut *conn).await.map(drop)
 }
 
-/// A fresh connection after a failed transaction; the old one's state is not known.
-async fn reconnect(old: SqliteConnection, options: &SqliteConnectOptions) -> SqliteConnection {
+/// A fresh connection after a failed transaction; the old one's state is not known. None when the writer is to stop
+/// before there is one.
+async fn reconnect(
+    old: SqliteConnection,
+    options: &SqliteConnectOptions,
+    stop: &CancellationToken,
+) -> Option<SqliteConnection> {
     drop(old.close().await);
     loop {
         match SqliteConnection::connect_with(options).await {
-            Ok(conn) => return conn,
+            Ok(conn) => return Some(conn),
             Err(error) => {
                 tracing::error!(error = %LedgerError::from(error), "the ledger cannot be opened again yet");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    () = stop.cancelled() => return None,
+                }
             }
         }
     }

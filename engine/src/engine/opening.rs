@@ -1,0 +1,264 @@
+//! From the settings to an open ledger and its key.
+
+use std::{path::Path, sync::Arc};
+
+use dispatch_workers::{
+    clock::{Clock, Entropy, SystemClock, SystemEntropy},
+    sealing::{KeyFileError, MasterKey},
+};
+
+use crate::{
+    ledger::{
+        Ledger, LedgerError,
+        sqlite::{self, Found, LedgerLock, SqliteLedger},
+    },
+    settings::{Problem, Settings},
+};
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The master key cannot be read or made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The ledger is there, its key is not.
+    #[error(
+        "the ledger {ledger} exists, but its key file {key_file} does not; put the key back or set ledger.key_file \
+         (without that key its contacts cannot be read by anyone)"
+    )]
+    KeyMissing {
+        /// The ledger.
+        ledger: String,
+        /// Where its key should be.
+        key_file: String,
+    },
+    /// There is no key yet, and no folder to make it in.
+    #[error(
+        "the folder {folder} of the key file {key_file} does not exist; make it (mkdir -p -m 700 {folder}), or name \
+         another file in ledger.key_file"
+    )]
+    KeyFolder {
+        /// The folder.
+        folder: String,
+        /// The key file.
+        key_file: String,
+    },
+    /// A provider account cannot be used.
+    #[error("the account `{name}` in [providers] cannot be used: {why}")]
+    Account {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// An open ledger and what opens it.
+#[derive(Clone)]
+pub struct Opened {
+    /// The ledger. Whoever is done with it closes it.
+    pub ledger: Arc<dyn Ledger>,
+    /// The key that opens everything in it.
+    pub master: MasterKey,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whether the key was made just now: somebody must be told where it is.
+    pub made_key: bool,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened")
+    }
+}
+
+/// The ledger of the settings, kept from other processes but not opened: nothing has been made or changed.
+#[derive(Debug)]
+pub struct ClaimedLedger<'a> {
+    settings: &'a Settings,
+    lock: LedgerLock,
+}
+
+/// Keeps other processes out of the ledger of the settings.
+///
+/// # Errors
+/// When another process has it, or there can be none at that place.
+pub fn claim_ledger(settings: &Settings) -> Result<ClaimedLedger<'_>, StartError> {
+    Ok(ClaimedLedger { settings, lock: LedgerLock::take(settings.ledger.url.file())? })
+}
+
+/// Opens the ledger of the settings, making it and its key at the first start.
+///
+/// # Errors
+/// [`StartError`] with what to do.
+pub async fn open_ledger(settings: &Settings) -> Result<Opened, StartError> {
+    claim_ledger(settings)?.open().await
+}
+
+impl ClaimedLedger<'_> {
+    /// Opens it, making it and its key at the first start. Where that fails no key is left that opens nothing.
+    ///
+    /// # Errors
+    /// [`StartError`] with what to do.
+    pub async fn open(self) -> Result<Opened, StartError> {
+        let Self { settings, lock } = self;
+        let (ledger, key_file) = (lock.path().to_owned(), settings.ledger.key_file.as_path());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let found = sqlite::look(&ledger).await?;
+        let (master, made_key) = master_key(&found, &ledger, key_file, entropy.as_ref())?;
+        match SqliteLedger::open_locked(lock, master.clone(), clock.clone(), entropy.clone()).await {
+            Ok(ledger) => Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key }),
+            Err(error) => {
+                let is_made = std::fs::metadata(&ledger).is_ok_and(|file| file.len() > 0);
+                if made_key && !is_made {
+                    // One that stays behind is taken by the next start.
+                    let _ = std::fs::remove_file(key_file);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+fn master_key(
+    found: &Found,
+    ledger: &Path,
+    key_file: &Path,
+    entropy: &dyn Entropy,
+) -> Result<(MasterKey, bool), StartError> {
+    if key_file.exists() {
+        return Ok((MasterKey::read(key_file)?, false));
+    }
+    refuse_key_place(found, ledger, key_file)?;
+    let key = MasterKey::generate(entropy);
+    key.write_new(key_file)?;
+    Ok((key, true))
+}
+
+/// Says why no key may or can be made.
+fn refuse_key_place(found: &Found, ledger: &Path, key_file: &Path) -> Result<(), StartError> {
+    if matches!(found, Found::Ledger(_)) {
+        return Err(StartError::KeyMissing {
+            ledger: ledger.display().to_string(),
+            key_file: key_file.display().to_string(),
+        });
+    }
+    match key_file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(StartError::KeyFolder {
+            folder: folder.display().to_string(),
+            key_file: key_file.display().to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What [`open_ledger`] would refuse. Makes and changes nothing and takes no lock, so an engine may be running.
+pub async fn check_ledger(settings: &Settings) -> Vec<Problem> {
+    let (ledger, key_file) = (settings.ledger.url.file(), settings.ledger.key_file.as_path());
+    let problem = |key: &str, message: String| Problem { key: key.to_owned(), place: None, message };
+    let found = match sqlite::look(ledger).await {
+        Ok(found) => found,
+        Err(error) => return vec![problem("ledger.url", error.to_string())],
+    };
+    let refused = match (MasterKey::read(key_file), &found) {
+        _ if !key_file.exists() => refuse_key_place(&found, ledger, key_file).err().map(|error| error.to_string()),
+        (Ok(master), Found::Ledger(Some(theirs))) if *theirs != master.fingerprint() => {
+            Some(sqlite::another_key(ledger).to_string())
+        }
+        (Err(error), _) => Some(error.to_string()),
+        (Ok(_), _) => None,
+    };
+    refused.map(|message| problem("ledger.key_file", message)).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        let mut settings = Settings::default();
+        settings.ledger.url = crate::settings::LedgerUrl::sqlite(folder.join("ledger.db"));
+        settings.ledger.key_file = folder.join("ledger.key");
+        settings
+    }
+
+    async fn made(settings: &Settings) {
+        open_ledger(settings).await.unwrap().ledger.close().await;
+    }
+
+    async fn checked(settings: &Settings) -> Vec<String> {
+        check_ledger(settings).await.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn the_first_start_makes_a_key_and_the_next_one_uses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        assert!(checked(&settings).await.is_empty());
+        let opened = open_ledger(&settings).await.unwrap();
+        assert!(opened.made_key);
+        assert!(checked(&settings).await.is_empty(), "while it is open");
+        opened.ledger.close().await;
+        assert!(!open_ledger(&settings).await.unwrap().made_key);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_whose_key_file_is_gone_is_refused_and_no_new_key_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        made(&settings).await;
+        std::fs::remove_file(&settings.ledger.key_file).unwrap();
+        let refused = open_ledger(&settings).await.unwrap_err();
+        assert!(matches!(refused, StartError::KeyMissing { .. }), "{refused}");
+        assert!(!settings.ledger.key_file.exists());
+        assert_eq!(checked(&settings).await, [format!("`ledger.key_file`: {refused}")]);
+    }
+
+    #[tokio::test]
+    async fn another_ledgers_key_is_found_by_the_check_as_by_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        made(&settings).await;
+        settings.ledger.key_file = folder.path().join("other.key");
+        MasterKey::generate(&SystemEntropy::default()).write_new(&settings.ledger.key_file).unwrap();
+        let refused = open_ledger(&settings).await.unwrap_err();
+        assert!(refused.to_string().contains("does not belong to the ledger"), "{refused}");
+        assert_eq!(checked(&settings).await, [format!("`ledger.key_file`: {refused}")]);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_where_none_can_be_is_refused_with_the_way_out_and_leaves_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        let not_there = folder.path().join("var/lib");
+        std::fs::write(folder.path().join("text.db"), "email,phone\n".repeat(500)).unwrap();
+        for (file, says) in [
+            (not_there.join("ledger.db"), format!("mkdir -p -m 700 {}", not_there.display())),
+            (folder.path().to_owned(), "is a folder; ledger.url names a file".to_owned()),
+            (folder.path().join("text.db"), "not a database".to_owned()),
+        ] {
+            settings.ledger.url = crate::settings::LedgerUrl::sqlite(file);
+            let refused = open_ledger(&settings).await.unwrap_err();
+            assert!(refused.to_string().contains(&says), "{refused}");
+            assert!(!settings.ledger.key_file.exists(), "{refused}");
+            assert_eq!(checked(&settings).await, [format!("`ledger.url`: {refused}")]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_has_no_folder_is_refused_before_there_is_a_ledger() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        settings.ledger.key_file = folder.path().join("keys/ledger.key");
+        let refused = open_ledger(&settings).await.unwrap_err();
+        assert!(matches!(refused, StartError::KeyFolder { .. }), "{refused}");
+        assert!(!settings.ledger.url.file().exists());
+        assert_eq!(checked(&settings).await, [format!("`ledger.key_file`: {refused}")]);
+    }
+}
