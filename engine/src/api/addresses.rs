@@ -1,7 +1,7 @@
 //! Addresses in requests: normalised, then only their keyed hash goes on.
 
 use dispatch_schemas::{
-    address::{EmailAddress, PhoneNumber},
+    address::{AddressError, EmailAddress, PhoneNumber},
     api::problems::FieldError,
     states::Channel,
 };
@@ -38,7 +38,14 @@ impl Address {
             Channel::Email => "an e-mail address",
             Channel::Sms => "a phone number",
         };
-        address.map_err(|wrong| FieldError::new(pointer, format!("this is not {noun} that can be used: {wrong}")))
+        address.map_err(|wrong| {
+            let wrong = match wrong {
+                // Only an upload has a country to give.
+                AddressError::NoCountry => "it has no country code; write it with + and the country code".to_owned(),
+                wrong => wrong.to_string(),
+            };
+            FieldError::new(pointer, format!("this is not {noun} that can be used: {wrong}"))
+        })
     }
 
     /// Its channel.
@@ -88,5 +95,7 @@ mod tests {
             assert_eq!(error.pointer, "/to");
             assert!(!error.detail.contains(text), "{error:?}");
         }
+        let domestic = Address::parse(Channel::Sms, "0612345678", "/to").unwrap_err();
+        assert!(domestic.detail.ends_with("write it with + and the country code"), "{domestic:?}");
     }
 }

@@ -33,6 +33,9 @@ const CONTENT: Shape = Shape::Text(1 << 20);
 const WORD: Shape = Shape::Text(200);
 const MOMENT: Shape = Shape::Parsed(parsed::<Moment>);
 const PURPOSE: Shape = Shape::Word(&["marketing", "prospecting", "service"]);
+/// Why somebody can be suppressed. Erasing has its own call, and a campaign is cancelled, not a person.
+pub const SUPPRESS_REASONS: &[&str] =
+    &["suppressed", "unsubscribed", "complained", "hard_bounced", "restricted", "no_consent"];
 const CHANNEL: Shape = Shape::Word(&["email", "sms"]);
 
 /// The members of a person's values: a few dozen fields in practice.
@@ -129,10 +132,7 @@ impl Body for Suppress {
     const SHAPE: Shape = Shape::Object(&[
         Member::required("addresses", &Shape::List { of: &ADDRESS, least: 1, most: 10_000 }),
         Member::required("channel", &CHANNEL),
-        Member::optional(
-            "reason",
-            &Shape::Word(&["suppressed", "unsubscribed", "complained", "hard_bounced", "restricted", "no_consent"]),
-        ),
+        Member::optional("reason", &Shape::Word(SUPPRESS_REASONS)),
     ]);
 }
 

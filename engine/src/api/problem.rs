@@ -122,12 +122,24 @@ impl Problem {
             [one] => format!("{}: {}", one.pointer, one.detail),
             _ => format!("{} places are wrong; `errors` lists them", errors.len()),
         };
+        Self::invalid_because(detail, errors)
+    }
+
+    /// A request with wrong places, of which the caller can say more.
+    pub fn invalid_because(detail: impl Into<String>, errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(Kind::INVALID, detail) }
     }
 
     /// A request with one wrong place.
     pub fn invalid_at(pointer: &str, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError::new(pointer, detail)])
+    }
+
+    /// Adds what the refusal comes to, for calls whose client must not believe that a part was done.
+    #[must_use]
+    pub fn and_so(mut self, consequence: &str) -> Self {
+        self.detail = format!("{}; {consequence}", self.detail);
+        self
     }
 
     /// Adds when to try again.

@@ -24,6 +24,9 @@ pub enum CliError {
     /// Ledger and witness disagree. Exit code 5.
     #[error("{0}")]
     Disagreement(String),
+    /// Done for some of what was given and not for the rest. Exit code 6.
+    #[error("{0}")]
+    InPart(String),
 }
 
 impl CliError {
@@ -42,6 +45,22 @@ impl CliError {
         Self::Disagreement(message.into())
     }
 
+    /// The same with a sentence after it: what was done all the same, or where to look.
+    #[must_use]
+    pub fn and(mut self, sentence: &str) -> Self {
+        let text = match &mut self {
+            Self::Refused(problem) => &mut problem.detail,
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::Unavailable(text)
+            | Self::Disagreement(text)
+            | Self::InPart(text) => text,
+        };
+        text.push_str("; ");
+        text.push_str(sentence);
+        self
+    }
+
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -51,6 +70,7 @@ impl CliError {
             Self::Refused(_) => 3,
             Self::Unavailable(_) => 4,
             Self::Disagreement(_) => 5,
+            Self::InPart(_) => 6,
         })
     }
 }

@@ -33,7 +33,8 @@ Exit codes:
   2  the command line or the settings are wrong
   3  the engine refused (a 4xx answer; the message says what to do)
   4  the engine cannot be reached or is not available now; trying again may help
-  5  the demo's ledger and its providers' logs disagree";
+  5  the demo's ledger and its providers' logs disagree
+  6  done in part; the message says what was not done";
 
 /// Sends campaigns by e-mail and text message, and knows what became of every recipient.
 #[derive(Debug, Parser)]

@@ -1,11 +1,17 @@
 //! `dispatch sandbox`: fakes of the providers.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use dispatch_workers::{
     clock::{SystemClock, SystemEntropy, random},
-    sandbox::{self, Faults, SandboxSettings, witness::WitnessKey},
+    sandbox::{self, Faults, SandboxError, SandboxSettings, witness::WitnessKey},
 };
 use secrecy::SecretString;
 
@@ -68,9 +74,8 @@ pub async fn run(args: SandboxArgs) -> Result<(), CliError> {
         slow_ms: args.slow_ms,
         brevo_key_ttl: Duration::from_secs(args.brevo_key_ttl_s),
     };
-    let mut running = sandbox::run(settings, Arc::new(SystemClock::new()))
-        .await
-        .map_err(|error| CliError::failed(error.to_string()))?;
+    let mut running =
+        sandbox::run(settings, Arc::new(SystemClock::new())).await.map_err(|error| not_started(&error))?;
     let ready = SandboxReady { http: format!("http://{}", running.http), smtp: format!("smtp://{}", running.smtp) };
     say(&ready, &args.witness, args.json)?;
     tokio::select! {
@@ -79,6 +84,22 @@ pub async fn run(args: SandboxArgs) -> Result<(), CliError> {
             running.shut_down().await;
             Ok(())
         }
+    }
+}
+
+/// Why it does not start, and what to do when an earlier one is in the way.
+fn not_started(error: &SandboxError) -> CliError {
+    match error {
+        SandboxError::Witness { path, cause } if cause.kind() == ErrorKind::AlreadyExists => CliError::usage(format!(
+            "{} is there already, the log of an earlier sandbox, and is never written over; move or delete it, or name \
+             another with --witness FILE",
+            path.display()
+        )),
+        SandboxError::Listen { address, cause } if cause.kind() == ErrorKind::AddrInUse => CliError::failed(format!(
+            "something listens on {address} already, another sandbox perhaps; stop it, or take another address with \
+             --http or --smtp (port 0 takes a free one)"
+        )),
+        _ => CliError::failed(error.to_string()),
     }
 }
 

@@ -1,5 +1,9 @@
 //! The command line against a served API over a real ledger.
 
+mod campaigns;
+mod opt_outs;
+mod uploads;
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
@@ -8,6 +12,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::{Cli, CliError, Command, execute, keys, output::Output};
@@ -47,6 +52,11 @@ impl Served {
         let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(server::serve(listener, world.router.clone(), std::future::pending()));
+        Self::of(world, url)
+    }
+
+    /// A world that somebody else serves at this address.
+    fn of(world: World, url: String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         write_secret(&dir.path().join("key"), &world.key);
         Self { world, url, dir }
@@ -60,9 +70,21 @@ impl Served {
 
     /// Runs a command line as this world's user.
     async fn run(&self, line: &[&str]) -> Result<String, CliError> {
+        let (said, outcome) = self.say(line).await;
+        outcome.map(|()| said)
+    }
+
+    /// The same, with what was printed even when it failed.
+    async fn say(&self, line: &[&str]) -> (String, Result<(), CliError>) {
+        let printed = Printed::default();
+        let outcome = self.run_into(line, &printed).await;
+        (printed.text(), outcome)
+    }
+
+    async fn run_into(&self, line: &[&str], printed: &Printed) -> Result<(), CliError> {
         let key = self.dir.path().join("key");
         let engine = ["--url", &self.url, "--api-key-file", key.to_str().unwrap()];
-        run(&[line, &engine].concat()).await
+        run_into(&[line, &engine].concat(), printed).await
     }
 }
 
@@ -72,11 +94,9 @@ fn write_secret(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-async fn run(line: &[&str]) -> Result<String, CliError> {
+async fn run_into(line: &[&str], printed: &Printed) -> Result<(), CliError> {
     let cli = Cli::try_parse_from([&["dispatch"], line].concat()).unwrap();
-    let printed = Printed::default();
-    execute(cli.command, &mut Output::to(printed.clone())).await?;
-    Ok(printed.text())
+    execute(cli.command, &mut Output::to(printed.clone())).await
 }
 
 #[test]
@@ -148,18 +168,32 @@ async fn a_contact_list_is_made_and_uploaded() {
 }
 
 #[tokio::test]
-async fn a_bad_address_is_named_by_its_line_and_nothing_is_suppressed() {
+async fn a_key_that_is_not_taken_is_said_with_where_it_came_from() {
     let served = Served::new().await;
-    let file = served.file("out.txt", "a@example.org\n\nnot an address\n");
-    let file = file.to_str().unwrap();
-    let refused = served.run(&["suppress", "--channel", "email", "--file", file]).await.unwrap_err();
-    assert!(refused.to_string().starts_with("line 3: "), "{refused}");
-    let good = served.file("out.txt", "a@example.org\r\nb@example.org\r\n");
-    let good = good.to_str().unwrap();
-    let said = served.run(&["suppress", "--channel", "email", "--file", good]).await.unwrap();
-    assert_eq!(said, "2 suppressed, 0 were before.\n");
-    let said = served.run(&["suppress", "--channel", "email", "--lift", "--file", good]).await.unwrap();
-    assert_eq!(said, "2 suppressions of the reason suppressed lifted.\n");
+    let key = served.dir.path().join("key");
+    let another = crate::api::credentials::ApiKeyText::generate(&dispatch_workers::clock::SystemEntropy::default());
+    for text in ["dsp_live_half", another.reveal().expose_secret()] {
+        write_secret(&key, text);
+        let error = served.run(&["campaign", "list"]).await.unwrap_err().to_string();
+        for part in [key.to_str().unwrap(), "--api-key-file", "dispatch keys create --tenant NAME"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains(text), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_beside_an_earlier_ones_log_says_which_file_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("witness.jsonl");
+    std::fs::write(&log, "").unwrap();
+    let line = ["sandbox", "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--witness", log.to_str().unwrap()];
+    let Command::Sandbox(args) = Cli::try_parse_from([&["dispatch"], &line[..]].concat()).unwrap().command else {
+        panic!("not sandbox")
+    };
+    let error = super::sandbox::run(args).await.unwrap_err();
+    assert!(matches!(&error, CliError::Usage(text) if text.contains(log.to_str().unwrap())), "{error}");
+    assert!(error.to_string().contains("--witness"), "{error}");
 }
 
 #[tokio::test]
@@ -196,7 +230,8 @@ async fn an_engine_that_is_not_there_is_said_so() {
     let free = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap().local_addr().unwrap();
     let key = served.dir.path().join("key");
     let line = ["suppress", "--channel", "email", "a@example.org", "--api-key-file", key.to_str().unwrap(), "--url"];
-    let error = run(&[&line[..], &[&format!("http://{free}")]].concat()).await.unwrap_err();
+    let url = format!("http://{free}");
+    let error = run_into(&[&line[..], &[&url]].concat(), &Printed::default()).await.unwrap_err();
     assert!(matches!(&error, CliError::Unavailable(_)), "{error}");
     assert!(error.to_string().contains("dispatch serve"), "{error}");
 

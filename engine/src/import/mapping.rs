@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use dispatch_schemas::{address::Country, api::imports::Mapping};
+use dispatch_schemas::{
+    address::{Country, EmailAddress, PhoneNumber},
+    api::imports::Mapping,
+};
 
 use super::column_names::{EMAIL, FIRST_NAME, LAST_NAME, LOCALE, NAME, PHONE, folded};
 
@@ -45,7 +48,7 @@ pub enum MappingError {
     NoSuchColumn {
         /// What the column was to be read as.
         for_what: String,
-        /// The column's name in the mapping.
+        /// The column's name in the mapping, or `…` when it looks like an address.
         column: String,
         /// `; did you mean …?`, or nothing.
         hint: String,
@@ -83,7 +86,7 @@ pub enum MappingError {
 pub struct Column {
     /// Its place in a record, from 0.
     pub at: usize,
-    /// Its name in the file, shortened for reports.
+    /// Its name in the file as reports show it: short, and its place instead should it look like an address.
     pub name: Arc<str>,
 }
 
@@ -201,7 +204,7 @@ impl Header<'_> {
             Some(name) => format!("; did you mean `{}`?", shown(name)),
             None => String::new(),
         };
-        let (for_what, column) = (for_what.to_owned(), shown(wanted));
+        let (for_what, column) = (shown(for_what), shown(wanted));
         Err(MappingError::NoSuchColumn { for_what, column, hint, columns: self.0.len() })
     }
 
@@ -224,19 +227,39 @@ impl Header<'_> {
         if found.next().is_some() {
             return Err(MappingError::TwoColumns { column: shown(name) });
         }
-        Ok(Some(Column { at, name: shown(name).into() }))
+        if is_address(name) {
+            return Err(MappingError::NoHeader { columns: self.0.len() });
+        }
+        let name = if may_be_data(name) { format!("column {}", at + 1) } else { shown(name) };
+        Ok(Some(Column { at, name: name.into() }))
     }
 
     /// Data must not be listed as names in a message, and a file without names needs another remedy.
     fn refuse_data(&self) -> Result<(), MappingError> {
-        let is_data =
-            |name: &&str| name.contains(['@', '＠']) || name.bytes().filter(u8::is_ascii_digit).count() >= DATA_DIGITS;
-        if self.0.iter().any(is_data) { Err(MappingError::NoHeader { columns: self.0.len() }) } else { Ok(()) }
+        if self.0.iter().any(|name| may_be_data(name)) {
+            Err(MappingError::NoHeader { columns: self.0.len() })
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// A name as a message shows it: short, and on one line.
+/// Whether a text is somebody's address as a whole: then it names no column, whoever mapped it.
+fn is_address(text: &str) -> bool {
+    EmailAddress::parse(text).is_ok() || PhoneNumber::parse(text, None).is_ok()
+}
+
+/// Whether a name may hold an address: with an @, or with as many digits as a short phone number.
+fn may_be_data(name: &str) -> bool {
+    name.contains(['@', '＠', '﹫']) || name.chars().filter(|c| c.is_numeric()).count() >= DATA_DIGITS
+}
+
+/// A name as a message shows it: short, on one line, and not at all when it may hold an address. Names come from the
+/// file or from whoever maps it, and people map by the first row of a file that has no names.
 fn shown(name: &str) -> String {
+    if may_be_data(name) {
+        return "…".to_owned();
+    }
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_CHARS).collect()
 }
 

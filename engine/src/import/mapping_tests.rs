@@ -82,6 +82,34 @@ fn no_cell_of_a_file_without_names_is_shown() {
 }
 
 #[test]
+fn a_first_row_that_was_mapped_by_its_values_is_refused_and_not_shown() {
+    for (header, json) in [
+        (&["anna@x.eu", "Anna"][..], r#"{"email": "anna@x.eu", "first_name": "Anna"}"#),
+        (&["+33612345678", "Anna"], r#"{"phone": "+33612345678"}"#),
+        (&["email", "n"], r#"{"email": "email", "fields": {"plan": "anna@x.eu"}}"#),
+        (&["email", "n"], r#"{"email": "0612345678"}"#),
+        (&["email", "n"], r#"{"email": "٠٦١٢٣٤٥٦٧٨"}"#),
+        (&["anna at x.eu 12345", "n"], r#"{"email": "anna at x.eu 12346"}"#),
+        (&["email", "n", "n 12345", "n 12345"], r#"{"email": "email", "fields": {"plan": "n 12345"}}"#),
+        (&["email"], r#"{"email": "email", "fields": {"anna@x.eu": "email"}}"#),
+        (&["email"], r#"{"email": "email", "fields": {"a33612345678": "town"}}"#),
+    ] {
+        let error = Columns::find(header, &mapping(json)).unwrap_err();
+        let said = format!("{error} {error:?}").to_lowercase();
+        for secret in ["anna", "x.eu", "336", "0612", "٠٦١", "1234"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_column_whose_name_may_hold_an_address_is_reported_by_its_place() {
+    let header = ["email", "answers of 2024-2025"];
+    let columns = Columns::find(&header, &mapping(r#"{"fields": {"answers": "Answers of 2024-2025"}}"#)).unwrap();
+    assert_eq!(&*columns.fields[0].1.name, "column 2");
+}
+
+#[test]
 fn two_columns_of_one_name_do_no_harm_when_neither_is_read() {
     let columns = Columns::find(&["email", "note", "note", ""], &Mapping::default()).unwrap();
     assert_eq!(columns.dropped, 3);

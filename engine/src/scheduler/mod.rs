@@ -4,6 +4,7 @@
 //! It does no per-recipient work of its own: each step is one statement over many. Everything it needs is in the
 //! ledger; what it keeps in memory (how far it has published) may be lost at any moment.
 
+mod ended;
 mod endings;
 mod reconcile;
 mod share;
@@ -252,7 +253,7 @@ impl Scheduler {
             if self.ledger.complete(campaign.id, now_ms).await? {
                 self.plans.forget(campaign.id).await;
                 state.window.forget(campaign.id);
-                tracing::info!(campaign = %campaign.id, recipients = campaign.finished, "campaign ended");
+                ended::log(&self.ledger.progress(campaign.tenant, campaign.id).await?);
             }
         }
         Ok(())

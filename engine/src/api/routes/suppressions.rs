@@ -7,7 +7,7 @@ use dispatch_schemas::{
     api::{
         Page,
         contacts::{GatesClosed, GatesOpened, Suppress, Suppression},
-        problems::ProblemDocument,
+        problems::{FieldError, ProblemDocument},
     },
     ids::TenantId,
     states::StopReason,
@@ -26,35 +26,52 @@ use crate::api::{
 };
 
 const LIST: &str = "suppressions";
+/// What a refused call did.
+const NOBODY_CLOSED: &str = "nobody was suppressed by this call";
+const NOBODY_OPENED: &str = "nothing was lifted by this call";
 
 /// Suppress addresses
 ///
 /// From the answer on nothing new is sent to them, in running campaigns either; `in_flight` says how many messages
 /// were on their way before. Suppressing twice is the same as once, and an upload never undoes it.
+///
+/// All of them or nobody: when one address cannot be used the answer is 422, `errors` names those by their place, and
+/// nobody was suppressed. Take them out and send the others again at once; an opt-out must not wait for a typing error.
 #[utoipa::path(
     post, path = "/v1/suppressions", tag = "people", request_body = Suppress,
     responses((status = 200, body = GatesClosed), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
     security(("api_key" = ["write"])),
 )]
-pub async fn create(caller: Caller<Write>, State(context): State<Arc<Context>>, body: Json<Suppress>) -> Answer {
-    let Suppress { channel, reason, .. } = body.value;
-    let hashes = hashes(&context, caller.tenant, &body.value).await?;
-    let reason = reason.unwrap_or(StopReason::Suppressed);
-    found(context.api.ledger.close_gates(caller.tenant, channel, &hashes, reason).await?)
+pub async fn create(
+    caller: Caller<Write>,
+    State(context): State<Arc<Context>>,
+    body: Result<Json<Suppress>, Problem>,
+) -> Answer {
+    let nobody = |problem: Problem| problem.and_so(NOBODY_CLOSED);
+    let body = body.map_err(nobody)?.value;
+    let hashes = hashes(&context, caller.tenant, &body).await.map_err(nobody)?;
+    let reason = body.reason.unwrap_or(StopReason::Suppressed);
+    found(context.api.ledger.close_gates(caller.tenant, body.channel, &hashes, reason).await?)
 }
 
 /// Lift suppressions
 ///
 /// Opens what was closed for this reason (`suppressed` when left out). Who is suppressed for another reason too, or
-/// was erased, stays so.
+/// was erased, stays so. All of them or none, as with suppressing.
 #[utoipa::path(
     delete, path = "/v1/suppressions", tag = "people", request_body = Suppress,
     responses((status = 200, body = GatesOpened), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
     security(("api_key" = ["write"])),
 )]
-pub async fn delete(caller: Caller<Write>, State(context): State<Arc<Context>>, body: Json<Suppress>) -> Answer {
-    let hashes = hashes(&context, caller.tenant, &body.value).await?;
-    let reason = body.value.reason.unwrap_or(StopReason::Suppressed);
+pub async fn delete(
+    caller: Caller<Write>,
+    State(context): State<Arc<Context>>,
+    body: Result<Json<Suppress>, Problem>,
+) -> Answer {
+    let none = |problem: Problem| problem.and_so(NOBODY_OPENED);
+    let body = body.map_err(none)?.value;
+    let hashes = hashes(&context, caller.tenant, &body).await.map_err(none)?;
+    let reason = body.reason.unwrap_or(StopReason::Suppressed);
     found(GatesOpened { opened: context.api.ledger.open_gates(caller.tenant, &hashes, reason).await? })
 }
 
@@ -84,15 +101,25 @@ pub async fn list(caller: Caller<Read>, State(context): State<Arc<Context>>, mut
 
 async fn hashes(context: &Context, tenant: TenantId, body: &Suppress) -> Answer<Vec<AddressHash>> {
     let keys = context.api.ledger.tenant_keys(tenant).await?;
-    let (mut hashes, mut errors) = (Vec::with_capacity(body.addresses.len()), Vec::new());
+    let (mut hashes, mut errors, mut wrong) = (Vec::with_capacity(body.addresses.len()), Vec::new(), 0_usize);
     for (index, text) in body.addresses.iter().enumerate() {
         match Address::parse(body.channel, text, &format!("/addresses/{index}")) {
             Ok(address) => hashes.push(address.hash(&keys)),
-            Err(error) if errors.len() < ERRORS_MAX => errors.push(error),
-            Err(_) => {}
+            Err(error) => {
+                wrong += 1;
+                if errors.len() < ERRORS_MAX {
+                    errors.push(error);
+                }
+            }
         }
     }
-    if errors.is_empty() { Ok(hashes) } else { Err(Problem::invalid(errors)) }
+    if errors.is_empty() { Ok(hashes) } else { Err(unusable(wrong, body.addresses.len(), errors)) }
+}
+
+fn unusable(wrong: usize, all: usize, errors: Vec<FieldError>) -> Problem {
+    let which = if wrong > errors.len() { "`errors` lists the first" } else { "`errors` lists them" };
+    let detail = format!("{wrong} of the {all} addresses cannot be used ({which}); take them out and send the others");
+    Problem::invalid_because(detail, errors)
 }
 
 /// A position is the hash and the reason's word.

@@ -27,11 +27,28 @@ async fn one_bad_address_suppresses_nobody_and_is_named_by_its_place() {
     let body = json!({"addresses": ["+33612345678", "0612345678", "+33"], "channel": "sms"});
     let got = world.post("/v1/suppressions", &body).await;
     assert_eq!(got.status, 422);
+    let detail = got.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("2 of the 3 addresses cannot be used"), "{detail}");
+    assert!(detail.ends_with("nobody was suppressed by this call"), "{detail}");
     let errors = got.json()["errors"].clone();
     assert_eq!((&errors[0]["pointer"], &errors[1]["pointer"]), (&json!("/addresses/1"), &json!("/addresses/2")));
     assert_eq!(world.get("/v1/suppressions").await.good()["data"], json!([]));
     let erased = json!({"addresses": ["a@example.org"], "channel": "email", "reason": "erased"});
-    assert_eq!(world.post("/v1/suppressions", &erased).await.status, 422);
+    let refused = world.post("/v1/suppressions", &erased).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.text.contains("nobody was suppressed"), "{}", refused.text);
+    let lifted = world.call(Method::DELETE, "/v1/suppressions", &world.key, &body).await;
+    assert!(lifted.text.contains("nothing was lifted") && lifted.status == 422, "{}", lifted.text);
+}
+
+#[tokio::test]
+async fn more_bad_addresses_than_are_listed_are_counted_all_the_same() {
+    let world = World::new().await;
+    let body = json!({"addresses": vec!["no address"; 250], "channel": "email"});
+    let got = world.post("/v1/suppressions", &body).await.json();
+    let detail = got["detail"].as_str().unwrap();
+    assert!(detail.starts_with("250 of the 250") && detail.contains("lists the first"), "{detail}");
+    assert_eq!(got["errors"].as_array().unwrap().len(), 100);
 }
 
 #[tokio::test]

@@ -126,9 +126,6 @@ pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
 }
 
 async fn resolve(client: &EngineClient, list: &str) -> Result<ListId, CliError> {
-    if let Ok(id) = list.parse() {
-        return Ok(id);
-    }
     let found = client.find_list(list).await?;
     found.map(|list| list.id).ok_or_else(|| {
         CliError::usage(format!("there is no list `{list}`; make it with: dispatch import --list {list} FILE"))

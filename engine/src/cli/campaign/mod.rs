@@ -1,8 +1,11 @@
 //! `dispatch campaign`: campaigns of a running engine.
 
 mod create;
+mod list;
+mod reasons;
 mod recipients;
 mod status;
+mod watch;
 
 use clap::Subcommand;
 use dispatch_schemas::{
@@ -50,6 +53,8 @@ pub struct One {
 enum Action {
     /// Make a campaign; nothing is sent before its launch
     Create(Box<create::Args>),
+    /// List the campaigns, newest first
+    List(list::Args),
     /// Launch a campaign
     Launch(Launch),
     /// Say how far a campaign has come
@@ -93,6 +98,7 @@ struct RetryFailed {
 pub async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     match args.action {
         Action::Create(args) => create::run(*args, out).await,
+        Action::List(args) => list::run(args, out).await,
         Action::Launch(args) => launch(args, out).await,
         Action::Status(args) => status::run(args, out).await,
         Action::Pause(one) => stop(&one, "pause", out).await,

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Recipients fetched by one call: what the API gives at most.
-const PAGE: usize = 1_000;
+const PAGE: u64 = 1_000;
 
 /// What `dispatch campaign recipients` takes.
 #[derive(Debug, clap::Args)]
@@ -22,9 +22,10 @@ pub(super) struct Args {
     /// unknown_final
     #[arg(long, value_name = "STATE")]
     state: Option<DeliveryState>,
-    /// How many, at most
-    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "all")]
-    limit: usize,
+    /// How many, at most: 1 to 10,000,000
+    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "all",
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    limit: u64,
     /// All of them
     #[arg(long)]
     all: bool,
@@ -34,7 +35,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     let client = args.one.engine.client()?;
     let path = format!("/v1/campaigns/{}/recipients", args.one.id);
-    let mut left = if args.all { usize::MAX } else { args.limit };
+    let mut left = if args.all { u64::MAX } else { args.limit };
     let mut cursor = None;
     let mut headings = Some(());
     while left > 0 {
@@ -42,7 +43,7 @@ pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
         query.extend(args.state.map(|state| ("state".to_owned(), state.to_string())));
         query.extend(cursor.take().map(|cursor| ("cursor".to_owned(), cursor)));
         let page: Page<RecipientStatus> = client.get(&path, &query).await?;
-        left = left.saturating_sub(page.data.len());
+        left = left.saturating_sub(page.data.len() as u64);
         if args.one.json {
             page.data.iter().try_for_each(|recipient| out.json(recipient))?;
         } else {

@@ -1,30 +1,25 @@
 //! `dispatch campaign status`.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
-
 use dispatch_schemas::{
     api::campaigns::{Campaign, Progress},
     states::{CampaignState, DeliveryState},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     super::{engine_client::EngineClient, error::CliError, output::Output},
-    One,
+    One, reasons, watch,
 };
 
-/// How often a watched campaign is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Reasons that are printed; `--json` has them all.
+const REASONS_SHOWN: usize = 10;
 
 /// What `dispatch campaign status` takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     one: One,
-    /// Stay until every recipient is final; with --json one object for each look
+    /// Stay until every recipient is final, over restarts of the engine too; with --json one object for each look. A
+    /// draft or a paused campaign waits for a person: then it says for what, and ends with exit code 1
     #[arg(long)]
     watch: bool,
 }
@@ -32,56 +27,16 @@ pub(super) struct Args {
 /// Runs `dispatch campaign status`.
 pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     let client = args.one.engine.client()?;
-    let path = format!("/v1/campaigns/{}/progress", args.one.id);
-    let mut progress: Progress = client.get(&path, &[]).await?;
-    if args.watch {
-        let mut watched = Watched::new();
-        while !is_over(&progress) {
-            match (&mut watched, args.one.json) {
-                (_, true) => out.json(&progress)?,
-                (Watched::Bar(bar), false) => {
-                    bar.set_length(progress.audience);
-                    bar.set_position(done(&progress));
-                    bar.set_message(what_holds_it(&progress));
-                }
-                (Watched::Lines(last), false) => {
-                    let line = one_line(&progress);
-                    if *last != line {
-                        out.line(&line)?;
-                        *last = line;
-                    }
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-            progress = client.get(&path, &[]).await?;
-        }
-        if let Watched::Bar(bar) = watched {
-            bar.finish_and_clear();
-        }
-    }
+    let progress: Progress = client.get(&format!("/v1/campaigns/{}/progress", args.one.id), &[]).await?;
+    let progress = if args.watch { watch::until_it_rests(&client, &args.one, progress, out).await? } else { progress };
     if args.one.json {
-        return Ok(out.json(&progress)?);
+        out.json(&progress)?;
+    } else {
+        tell(&client, &args.one, &progress, out).await?;
     }
-    tell(&client, &args.one, &progress, out).await
-}
-
-enum Watched {
-    Bar(ProgressBar),
-    Lines(String),
-}
-
-impl Watched {
-    fn new() -> Self {
-        if !io::stderr().is_terminal() {
-            return Self::Lines(String::new());
-        }
-        let bar = ProgressBar::new(0);
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {percent:>3}%  {human_pos} of {human_len}  {per_sec}  {msg}")
-        {
-            bar.set_style(style);
-        }
-        Self::Bar(bar)
+    match watch::needed(&progress) {
+        Some(needed) if args.watch => Err(CliError::Failed(needed)),
+        _ => Ok(()),
     }
 }
 
@@ -93,7 +48,8 @@ async fn tell(client: &EngineClient, one: &One, progress: &Progress, out: &mut O
         ("account", format!("{} ({})", campaign.account, campaign.channel)),
         ("audience", format!("{}{}", progress.audience, if progress.expanded { "" } else { " so far" })),
     ];
-    for (name, moment) in [("launched", campaign.launched_at), ("ended", campaign.ended_at)] {
+    let begins = campaign.send_at.filter(|_| progress.state == CampaignState::Scheduled);
+    for (name, moment) in [("begins", begins), ("launched", campaign.launched_at), ("ended", campaign.ended_at)] {
         pairs.extend(moment.map(|moment| (name, moment.to_string())));
     }
     out.pairs(&pairs)?;
@@ -102,28 +58,34 @@ async fn tell(client: &EngineClient, one: &One, progress: &Progress, out: &mut O
         if count > 0 {
             out.line(&format!("{count:>12}  {state}"))?;
         }
+        match state {
+            DeliveryState::Failed => tell_reasons(&reasons::failures(progress), out)?,
+            DeliveryState::Stopped => tell_reasons(&reasons::stops(progress), out)?,
+            _ => {}
+        }
     }
-    for (reason, count) in &progress.reasons {
-        out.line(&format!("{count:>12}    {reason}"))?;
+    if let Some((code, _)) = reasons::failures(progress).first() {
+        out.line(&format!("Who failed:  dispatch campaign recipients {} --state failed", one.id))?;
+        if progress.state != CampaignState::Cancelled {
+            out.line(&format!("Try again:   dispatch campaign retry {} --code {code}", one.id))?;
+        }
     }
     Ok(())
 }
 
-/// Recipients that are final.
-fn done(progress: &Progress) -> u64 {
-    let of = |state: &DeliveryState| progress.states.get(state.as_str()).copied().unwrap_or_default();
-    DeliveryState::ALL.iter().filter(|state| state.is_final()).map(of).sum()
-}
-
-fn is_over(progress: &Progress) -> bool {
-    match progress.state {
-        CampaignState::Completed => true,
-        CampaignState::Cancelled => done(progress) >= progress.audience,
-        CampaignState::Draft | CampaignState::Scheduled | CampaignState::Running | CampaignState::Paused => false,
+fn tell_reasons(reasons: &[(&str, u64)], out: &mut Output) -> Result<(), CliError> {
+    for (reason, count) in reasons.iter().take(REASONS_SHOWN) {
+        let words = reasons::explained(reason).map_or_else(String::new, |words| format!(": {words}"));
+        out.line(&format!("{count:>12}    {reason}{words}"))?;
     }
+    if let Some(more @ 1..) = reasons.len().checked_sub(REASONS_SHOWN) {
+        out.line(&format!("                … and {more} more; --json lists them"))?;
+    }
+    Ok(())
 }
 
-fn what_holds_it(progress: &Progress) -> String {
+/// The state, and what it waits for.
+pub(super) fn what_holds_it(progress: &Progress) -> String {
     let state = progress.state;
     match (&progress.pause_reason, &progress.stall) {
         (Some(reason), _) => format!("{state}: {reason}"),
@@ -133,8 +95,4 @@ fn what_holds_it(progress: &Progress) -> String {
         }
         (None, None) => state.to_string(),
     }
-}
-
-fn one_line(progress: &Progress) -> String {
-    format!("{} of {} done, {}", done(progress), progress.audience, what_holds_it(progress))
 }

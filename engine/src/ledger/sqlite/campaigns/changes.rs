@@ -67,6 +67,12 @@ pub(super) async fn launch(
     now_ms: i64,
 ) -> Result<Campaign> {
     let campaign = load(conn, tenant, id).await?;
+    if campaign.state == CampaignState::Cancelled && campaign.launched_at.is_none() {
+        return Err(LedgerError::conflict(
+            "campaign-state",
+            "this campaign was cancelled before it was launched, for good; make a new one",
+        ));
+    }
     if campaign.state != CampaignState::Draft {
         return Err(LedgerError::conflict(
             "already-launched",
@@ -134,7 +140,7 @@ pub(super) async fn retry(
     let campaign = load(conn, tenant, id).await?;
     match campaign.state {
         CampaignState::Running | CampaignState::Paused | CampaignState::Completed => {}
-        state => return Err(not_now("retry", state)),
+        state => return Err(not_now("retried", state)),
     }
     if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
         return Err(LedgerError::conflict("campaign-expired", "this campaign's expires_at has passed"));
