@@ -170,7 +170,7 @@ impl Engine {
             limits: limits.clone(),
             clock: clock.clone(),
             timing: settings.timing,
-            window: settings.queue,
+            window: settings.queue.clone(),
             desk: desk.clone(),
         };
         let reconciler = Reconciler {

@@ -177,6 +177,9 @@ impl Scheduler {
             }
         };
         self.restart(&campaigns, &restarted, state);
+        if self.queue.take_lost() {
+            state.window.restart_all();
+        }
         self.pause_refused(&campaigns, now_ms).await?;
         self.complete(&campaigns, state, now_ms).await?;
         let mut busy = self.expand(&campaigns, now_ms).await?;
@@ -252,6 +255,7 @@ impl Scheduler {
         }
         if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
+                state.window.published_apart(due.campaign, &due.seqs);
                 self.publish_again(campaigns, due.campaign, &due.seqs);
             }
         }
