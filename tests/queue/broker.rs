@@ -66,6 +66,13 @@ impl Broker {
         url.as_str().parse().unwrap()
     }
 
+    /// The URL of the virtual host as a person writes it.
+    pub(crate) fn plain_url(&self) -> String {
+        let mut url = self.amqp.clone();
+        url.set_path(&self.vhost);
+        url.into()
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", self.amqp.host_str().unwrap(), self.amqp.port().unwrap_or(5_672))
     }
