@@ -67,16 +67,17 @@ async fn session(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         shared.books().lost();
         shared.changed.notify_one();
     }
-    shared.books().consumer_trouble = None;
-    metrics::gauge!("dispatch_queue_connected", "connection" => "consumer").set(1.0);
-
     let mut tasks = JoinSet::new();
     if shared.side == Side::Scheduler {
         let (of, on) = (shared.clone(), connection.clone());
         tasks.spawn(async move { measure(&of, &on).await });
-        let (of, on) = (shared.clone(), connection.clone());
-        tasks.spawn(async move { returned::hear(&of, &on).await });
+        // Before this process takes a job, so that it hears of what it gives back itself.
+        let listening = returned::listen(shared, &connection).await?;
+        let of = shared.clone();
+        tasks.spawn(async move { returned::hear(&of, listening).await });
     }
+    shared.books().consumer_trouble = None;
+    metrics::gauge!("dispatch_queue_connected", "connection" => "consumer").set(1.0);
     let ended = attend(shared, &connection, &mut tasks).await;
     // Before the next connection begins: what its consumers have must not be forgotten with what these had.
     tasks.shutdown().await;

@@ -10,7 +10,7 @@ use dispatch_schemas::{
 };
 use futures_util::StreamExt as _;
 use lapin::{
-    Connection,
+    Connection, Consumer,
     options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -60,8 +60,8 @@ fn read(bytes: &[u8]) -> Option<Batch> {
     fits.then_some(Batch { campaign: CampaignId(returned.c), channel: returned.channel, lane: returned.lane, seqs })
 }
 
-/// Hears what workers give back until the connection ends or the queue closes.
-pub(super) async fn hear(shared: &Shared, connection: &Connection) -> Result<(), BrokerError> {
+/// Makes this scheduler's own queue: from then on nothing that is given back passes it by.
+pub(super) async fn listen(shared: &Shared, connection: &Connection) -> Result<Consumer, BrokerError> {
     let link = &shared.link;
     let channel = link.channel(connection).await?;
     let mut arguments = FieldTable::default();
@@ -77,7 +77,12 @@ pub(super) async fn hear(shared: &Shared, connection: &Connection) -> Result<(),
     );
     link.answer(binding).await?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    let mut consumer = link.answer(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await?;
+    link.answer(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await
+}
+
+/// Hears what workers give back until the connection ends or the queue closes.
+pub(super) async fn hear(shared: &Shared, mut consumer: Consumer) -> Result<(), BrokerError> {
+    let link = &shared.link;
     loop {
         let heard = tokio::select! {
             heard = consumer.next() => heard,
