@@ -1,7 +1,10 @@
 //! A virtual host on the test broker, and looks into it past the queue.
 
 use std::{
-    sync::{Arc, atomic::{AtomicU32, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -78,13 +81,7 @@ impl Broker {
     }
 
     pub(crate) fn options(&self, side: Side, capacity: usize, url: &QueueUrl) -> Options {
-        Options {
-            link: Link::new(url, None, None),
-            side,
-            capacity,
-            runs: RUNS,
-            clock: Arc::new(SystemClock::new()),
-        }
+        Options { link: Link::new(url, None, None), side, capacity, runs: RUNS, clock: Arc::new(SystemClock::new()) }
     }
 
     /// A queue that can be published to, and has told that nothing is known of what was there before.
@@ -145,7 +142,8 @@ async fn depth(channel: &lapin::Channel, queue: &str) -> u32 {
 
 /// Waits until jobs can be published.
 pub(crate) async fn ready(queue: &RabbitQueue) {
-    wait::until("the queue takes jobs", WITHIN, async || (queue.room(Channel::Email, Lane::Bulk) > 0).then_some(())).await;
+    wait::until("the queue takes jobs", WITHIN, async || (queue.room(Channel::Email, Lane::Bulk) > 0).then_some(()))
+        .await;
     // Both connections find the queues missing in an empty virtual host.
     wait::until("both connections stand", WITHIN, async || queue.trouble().is_none().then_some(())).await;
     tokio::time::timeout(WITHIN, async {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use dispatch_engine::queue::Queue as _;
-use dispatch_workers::delivery::Jobs as _;
 use dispatch_schemas::states::{Channel, Lane};
+use dispatch_workers::delivery::Jobs as _;
 
 use crate::{
     broker::Broker,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use dispatch_engine::queue::{Queue as _, RabbitQueue, rabbitmq::Side};
-use dispatch_workers::delivery::Jobs as _;
 use dispatch_schemas::states::{Channel, Lane};
 use dispatch_tests::support::wait;
+use dispatch_workers::delivery::Jobs as _;
 use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 
 use crate::{
@@ -78,7 +78,8 @@ async fn a_deleted_queue_is_made_anew_and_the_loss_is_told() {
     let taken = async || {
         // As the scheduler does: until it is taken.
         queue.publish(batch(1, Lane::Bulk, [7]));
-        let run = tokio::time::timeout(std::time::Duration::from_millis(500), queue.take(Channel::Email, Lane::Bulk)).await;
+        let run =
+            tokio::time::timeout(std::time::Duration::from_millis(500), queue.take(Channel::Email, Lane::Bulk)).await;
         run.ok().flatten().map(|run| run.seqs)
     };
     assert_eq!(wait::until("jobs travel again", WITHIN, taken).await, [7]);

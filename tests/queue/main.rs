@@ -12,6 +12,7 @@
 )]
 
 mod broker;
+mod campaign;
 mod closing;
 mod command;
 mod losses;

@@ -46,9 +46,10 @@ async fn while_the_broker_is_blocked_nothing_is_published_and_jobs_go_on_being_d
 async fn a_wrong_password_or_virtual_host_is_told_without_the_password() {
     let broker = Broker::new().await;
     let text = |user: &str, vhost: &str| format!("amqp://{user}@{}/{vhost}", broker.address());
-    for (text, says) in
-        [(text("guest:canary-5", &broker.vhost), "user and password"), (text("guest:guest", "none-such"), "virtual host")]
-    {
+    for (text, says) in [
+        (text("guest:canary-5", &broker.vhost), "user and password"),
+        (text("guest:guest", "none-such"), "virtual host"),
+    ] {
         let url: QueueUrl = text.parse().unwrap();
         let queue = RabbitQueue::start(broker.options(Side::Scheduler, 10, &url));
         let trouble = wait::until("the trouble is told", WITHIN, async || queue.trouble()).await;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use dispatch_engine::queue::Queue as _;
-use dispatch_workers::delivery::Jobs as _;
 use dispatch_schemas::states::{Channel, Lane};
 use dispatch_workers::clock::{Clock as _, SystemClock};
+use dispatch_workers::delivery::Jobs as _;
 
 use crate::{broker::Broker, suite::batch};
 

@@ -40,7 +40,9 @@ async fn on_the_broker(broker: &Broker) -> Value {
     let mut sorted = serde_json::Map::new();
     for part in ["exchanges", "queues", "bindings"] {
         let mut items = found[part].as_array_mut().map(std::mem::take).unwrap_or_default();
-        let own = |item: &Value| item["name"].as_str().or_else(|| item["destination"].as_str()).is_some_and(|name| !name.starts_with("amq."));
+        let own = |item: &Value| {
+            item["name"].as_str().or_else(|| item["destination"].as_str()).is_some_and(|name| !name.starts_with("amq."))
+        };
         items.retain(own);
         for item in &mut items {
             // Some versions say the type beside the arguments too.
@@ -67,7 +69,8 @@ async fn the_broker_has_what_the_definitions_say_whichever_way_it_came_there() {
 async fn a_queue_of_the_wrong_type_is_named_with_what_to_do() {
     let broker = Broker::new().await;
     let channel = broker.outsider().await;
-    let classic = channel.queue_declare("dispatch.email.bulk".into(), QueueDeclareOptions::durable(), FieldTable::default());
+    let classic =
+        channel.queue_declare("dispatch.email.bulk".into(), QueueDeclareOptions::durable(), FieldTable::default());
     classic.await.unwrap();
     let queue = RabbitQueue::start(broker.options(Side::Scheduler, 10, &broker.url(None)));
     let trouble = wait::until("the trouble is told", WITHIN, async || queue.trouble()).await;

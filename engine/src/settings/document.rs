@@ -138,12 +138,15 @@ impl Document {
         };
         let password = queue.and_then(|queue| queue.get("password")).map(|entry| ("queue.password", entry));
         let url = queue.and_then(|queue| queue.get("url")).filter(with_password).map(|entry| ("queue.url", entry));
-        found.extend(password.into_iter().chain(url).map(|(key, entry)| Problem {
-            key: key.to_owned(),
-            place: Some(entry.key.clone()),
-            message: "a password does not belong in the settings file; put it in a file of mode 0600 and name that in \
+        found.extend(password.into_iter().chain(url).map(|(key, entry)| {
+            Problem {
+                key: key.to_owned(),
+                place: Some(entry.key.clone()),
+                message:
+                    "a password does not belong in the settings file; put it in a file of mode 0600 and name that in \
                       `queue.password_file`, or set the environment variable DISPATCH_QUEUE__PASSWORD"
-                .to_owned(),
+                        .to_owned(),
+            }
         }));
         found
     }

@@ -6,8 +6,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    accounts, queue_url, reading,
+    accounts, queue_url,
     queue_url::QueueUrl,
+    reading,
     secret_file::{SecretFileError, read_secret_file},
 };
 

@@ -86,7 +86,8 @@ fn decoded(part: &str) -> Result<String, QueueUrlError> {
     // As a query's value, in which only `+` would read differently.
     let pair = format!("x={}", part.replace('+', "%2B"));
     let text = form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.into_owned()).unwrap_or_default();
-    let fits = text.len() <= PART_BYTES_MAX && !text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+    let fits =
+        text.len() <= PART_BYTES_MAX && !text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
     fits.then_some(text).ok_or(QueueUrlError::Form)
 }
 
@@ -124,7 +125,8 @@ impl FromStr for QueueUrl {
 
 impl fmt::Display for QueueUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
+        let encoded =
+            |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
         let scheme = if self.tls { "amqps" } else { "amqp" };
         let password = if self.password.is_some() { ":***" } else { "" };
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -188,7 +190,15 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused_unquoted() {
-        for text in ["", "rabbit", "http://localhost", "amqp:///x", "amqp://localhost/a/b", "amqps://x?heartbeat=0", "amqps://x/%ff"] {
+        for text in [
+            "",
+            "rabbit",
+            "http://localhost",
+            "amqp:///x",
+            "amqp://localhost/a/b",
+            "amqps://x?heartbeat=0",
+            "amqps://x/%ff",
+        ] {
             assert_eq!(text.parse::<QueueUrl>().unwrap_err(), QueueUrlError::Form, "{text}");
         }
     }

@@ -44,10 +44,9 @@ impl PostgresLedger {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
-        let options = options.application_name("dispatch").options([
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX),
-            ("lock_timeout", LOCK_WITHIN),
-        ]);
+        let options = options
+            .application_name("dispatch")
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX), ("lock_timeout", LOCK_WITHIN)]);
         let engine = PgPoolOptions::new()
             .max_connections(ENGINE_CONNECTIONS)
             .acquire_timeout(ACQUIRE_WITHIN)

@@ -115,9 +115,7 @@ impl Books {
     }
 
     pub(super) fn depths(&self) -> Vec<(Channel, Lane, usize)> {
-        topology::lines()
-            .map(|line| (line.0, line.1, self.lines.get(&line).map_or(0, Line::used)))
-            .collect()
+        topology::lines().map(|line| (line.0, line.1, self.lines.get(&line).map_or(0, Line::used))).collect()
     }
 
     /// The next parcels to send: errands first, then what people wait for.
@@ -271,7 +269,10 @@ mod tests {
     }
 
     fn seqs(parcels: &[Parcel]) -> Vec<i64> {
-        parcels.iter().filter_map(|parcel| if let Parcel::Job { seq, .. } = parcel { Some(*seq) } else { None }).collect()
+        parcels
+            .iter()
+            .filter_map(|parcel| if let Parcel::Job { seq, .. } = parcel { Some(*seq) } else { None })
+            .collect()
     }
 
     #[test]
@@ -285,7 +286,11 @@ mod tests {
         let until_now = books.confirmed_until_now(LINE);
         books.confirmed(LINE);
         books.measured(LINE, 0, until_now);
-        assert_eq!(books.room(LINE), 8, "one was taken; what was confirmed after the question may not be in the answer");
+        assert_eq!(
+            books.room(LINE),
+            8,
+            "one was taken; what was confirmed after the question may not be in the answer"
+        );
         books.measured(LINE, 10, 2);
         assert_eq!(books.room(LINE), 0);
         books.blocked = true;

@@ -68,11 +68,7 @@ impl Tags {
     /// For a consumer that may have `prefetch` messages open.
     pub(super) fn new(prefetch: u16) -> Self {
         let window = Window { base: 1, states: VecDeque::new(), done: 0, out: 0, over: false };
-        Self {
-            window: Mutex::new(window),
-            settled: Notify::new(),
-            stragglers_max: usize::from(prefetch / 2),
-        }
+        Self { window: Mutex::new(window), settled: Notify::new(), stragglers_max: usize::from(prefetch / 2) }
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {

@@ -68,7 +68,10 @@ impl std::str::FromStr for Reason {
 
     fn from_str(word: &str) -> Result<Self, String> {
         let wanted = || Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| format!("it is one of: {}", wanted()))
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(|| format!("it is one of: {}", wanted()))
     }
 }
 
@@ -131,7 +134,8 @@ impl Kept {
         let none = FieldTable::default();
         let headers = delivery.properties.headers().as_ref().unwrap_or(&none);
         let ours = |name: &str| headers.inner().get(name);
-        let at_ms = ours("at_ms").and_then(number).or_else(|| Some(number(died(headers)?.inner().get("time")?)? * 1_000));
+        let at_ms =
+            ours("at_ms").and_then(number).or_else(|| Some(number(died(headers)?.inner().get("time")?)? * 1_000));
         let (reason, queue) = match ours("reason").and_then(text) {
             Some(word) => (Reason::of(&word), ours("queue").and_then(text)),
             // Without our headers it was dead-lettered by the broker, which has its own.
@@ -257,7 +261,8 @@ impl SetAside {
     /// [`BrokerError`]; what was put back until then stays put back.
     pub async fn replay(&self, only: Option<Reason>) -> Result<Outcome, BrokerError> {
         self.each(async |channel, kept, body| {
-            let (true, Some(queue)) = (kept.replayable && only.is_none_or(|only| only == kept.reason), &kept.queue) else {
+            let (true, Some(queue)) = (kept.replayable && only.is_none_or(|only| only == kept.reason), &kept.queue)
+            else {
                 return Ok(Verdict::Stays);
             };
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -301,9 +306,8 @@ impl SetAside {
         let mut outcome = Outcome::default();
         while left > 0 {
             let Ok(next) = tokio::time::timeout(NEXT_WITHIN, consumer.next()).await else { break };
-            let delivery = next
-                .ok_or_else(|| link.lost("the queue was deleted"))?
-                .map_err(|error| link.error(&error))?;
+            let delivery =
+                next.ok_or_else(|| link.lost("the queue was deleted"))?.map_err(|error| link.error(&error))?;
             left -= 1;
             let kept = Kept::of(&delivery);
             match look(&channel, kept, &delivery.data).await.map_err(|error| link.error(&error))? {

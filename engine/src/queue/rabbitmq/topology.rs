@@ -78,9 +78,7 @@ const EXCHANGES: [&str; 2] = [RETURNED, SET_ASIDE];
 /// What the program declares, as RabbitMQ's definitions of one virtual host.
 #[must_use]
 pub fn definitions() -> Value {
-    let exchange = |name: &&str| {
-        json!({"name": name, "type": "fanout", "durable": true, "auto_delete": false, "internal": false, "arguments": {}})
-    };
+    let exchange = |name: &&str| json!({"name": name, "type": "fanout", "durable": true, "auto_delete": false, "internal": false, "arguments": {}});
     let queue = |form: &QueueForm| {
         let arguments: serde_json::Map<_, _> =
             form.arguments.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
@@ -129,11 +127,13 @@ pub(super) async fn ensure(connection: &Connection, link: &Link) -> Result<Found
     }
     for name in EXCHANGES {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        link.answer(channel.exchange_declare(name.into(), ExchangeKind::Fanout, durable, FieldTable::default())).await?;
+        link.answer(channel.exchange_declare(name.into(), ExchangeKind::Fanout, durable, FieldTable::default()))
+            .await?;
     }
     for form in queues() {
         let arguments = table(&form.arguments);
-        link.answer(channel.queue_declare(form.name.as_str().into(), QueueDeclareOptions::durable(), arguments)).await?;
+        link.answer(channel.queue_declare(form.name.as_str().into(), QueueDeclareOptions::durable(), arguments))
+            .await?;
     }
     let binding = channel.queue_bind(
         SET_ASIDE.into(),
