@@ -69,6 +69,15 @@ impl Broker {
         url.as_str().parse().unwrap()
     }
 
+    /// The same for another user.
+    pub(crate) fn url_of(&self, user: &str, password: &str) -> QueueUrl {
+        let mut url = self.amqp.clone();
+        url.set_path(&self.vhost);
+        url.set_username(user).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.as_str().parse().unwrap()
+    }
+
     /// The URL of the virtual host as a person writes it.
     pub(crate) fn plain_url(&self) -> String {
         let mut url = self.amqp.clone();

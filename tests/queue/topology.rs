@@ -13,11 +13,11 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
-    suite::{WITHIN, batch, take_all},
+    suite::{WITHIN, batch, returned, take, take_all},
 };
 
 fn file(name: &str) -> PathBuf {
@@ -93,6 +93,28 @@ async fn a_job_is_a_persistent_message_of_ids() {
     assert_eq!(message.data, br#"{"v":1,"c":7,"s":3}"#);
     assert_eq!(message.properties.delivery_mode(), &Some(2));
     assert_eq!(message.properties.headers().as_ref().and_then(|h| h.inner().get("to")), None::<&AMQPValue>);
+}
+
+#[tokio::test]
+async fn the_permissions_that_the_guide_gives_are_enough() {
+    let broker = Broker::new().await;
+    let guide = std::fs::read_to_string(file("README.md")).unwrap();
+    let line = guide.lines().find(|line| line.contains("set_permissions")).expect("the guide sets permissions");
+    let quoted: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+    let [configure, write, read] = quoted.as_slice() else { panic!("three permissions: {line}") };
+    let user = &broker.vhost;
+    broker.manage(Method::PUT, &format!("users/{user}"), Some(json!({"password": "p", "tags": ""}))).await;
+    let permissions = json!({"configure": configure, "write": write, "read": read});
+    broker.manage(Method::PUT, &format!("permissions/{user}/{user}"), Some(permissions)).await;
+    let queue = RabbitQueue::start(broker.options(Side::Scheduler, 10, &broker.url_of(user, "p")));
+    let stands = async || (queue.room(Channel::Email, Lane::Bulk) > 0 || queue.trouble().is_some()).then_some(());
+    wait::until("it connects", WITHIN, stands).await;
+    queue.publish(batch(1, Lane::Bulk, [1, 2]));
+    drop(take(&queue, Lane::Bulk).await);
+    let back = returned(&queue, 2).await;
+    let trouble = queue.trouble();
+    broker.manage(Method::DELETE, &format!("users/{user}"), None).await;
+    assert_eq!((back.len(), trouble), (2, None));
 }
 
 #[tokio::test]

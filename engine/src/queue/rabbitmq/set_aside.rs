@@ -26,6 +26,9 @@ use super::{
 /// How long the next message is waited for before a look counts as over: another process may have taken it.
 const NEXT_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often is looked whether the messages are back.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Why a message is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -295,9 +298,7 @@ impl SetAside {
         let link = &self.link;
         let channel = link.channel(&self.connection).await?;
         link.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        let passive = QueueDeclareOptions::default().passive();
-        let queue = channel.queue_declare(topology::SET_ASIDE.into(), passive, FieldTable::default());
-        let mut left = link.answer(queue).await?.message_count();
+        let mut left = self.ready(&channel).await?;
         // All of them stay unacknowledged while we look, so that none is seen twice.
         link.answer(channel.basic_qos(0, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
@@ -321,6 +322,26 @@ impl SetAside {
         }
         drop(consumer);
         link.answer(channel.close(200, "seen".into())).await?;
+        self.back(outcome.left).await?;
         Ok(outcome)
+    }
+
+    /// Waits until the messages that were looked at are back, so that the next look sees them. It gives up after a
+    /// while, for another look may have them.
+    async fn back(&self, messages: u64) -> Result<(), BrokerError> {
+        let channel = self.link.channel(&self.connection).await?;
+        let mut waited = Duration::ZERO;
+        while u64::from(self.ready(&channel).await?) < messages && waited < NEXT_WITHIN {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            waited += LOOK_AGAIN;
+        }
+        self.link.answer(channel.close(200, "seen".into())).await
+    }
+
+    /// Messages that nobody has.
+    async fn ready(&self, channel: &Channel) -> Result<u32, BrokerError> {
+        let passive = QueueDeclareOptions::default().passive();
+        let queue = channel.queue_declare(topology::SET_ASIDE.into(), passive, FieldTable::default());
+        Ok(self.link.answer(queue).await?.message_count())
     }
 }
