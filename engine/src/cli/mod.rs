@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! `keys` opens the ledger itself, or asks the engine that has it open; `import`, `suppress` and `campaign` are clients of a running engine
+//! `keys` opens the ledger itself, or asks the engine that has it open; `jobs` speaks to RabbitMQ; `import`, `suppress` and
+//! `campaign` are clients of a running engine
 //! ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
 //! says which kind of wrong ([`error`]).
 
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod engine_client;
 pub mod error;
 pub mod import;
+pub mod jobs;
 pub mod keys;
 pub mod output;
 pub mod sandbox;
@@ -58,6 +60,8 @@ enum Command {
     Suppress(suppress::Args),
     /// Make, launch, watch and stop campaigns of a running engine
     Campaign(Box<campaign::Args>),
+    /// Look at, put back or drop messages on RabbitMQ that nobody could work on
+    Jobs(jobs::Args),
     /// Check or print the settings
     Config(config::Args),
 }
@@ -96,6 +100,7 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
         Command::Import(args) => import::run(args, out).await,
         Command::Suppress(args) => suppress::run(args, out).await,
         Command::Campaign(args) => campaign::run(*args, out).await,
+        Command::Jobs(args) => jobs::run(args, out).await,
         Command::Config(args) => config::run(args, out).await,
     }
 }

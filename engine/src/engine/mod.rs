@@ -102,7 +102,7 @@ impl Engine {
             limits: limits.clone(),
             clock: clock.clone(),
             timing: settings.timing,
-            window: settings.queue,
+            window: settings.queue.clone(),
             desk: desk.clone(),
             key_places: key_places(settings),
         };

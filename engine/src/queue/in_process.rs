@@ -95,12 +95,20 @@ impl Queue for InProcessQueue {
         self.capacity.saturating_sub(state.lines.get(&(channel, lane)).map_or(0, |line| line.jobs))
     }
 
-    fn outstanding(&self, campaign: CampaignId) -> usize {
-        self.shared.state().outstanding.get(&campaign).copied().unwrap_or(0)
+    fn outstanding(&self, campaign: CampaignId) -> Option<usize> {
+        Some(self.shared.state().outstanding.get(&campaign).copied().unwrap_or(0))
     }
 
     fn take_returned(&self) -> Vec<Batch> {
         std::mem::take(&mut self.shared.state().returned)
+    }
+
+    fn take_lost(&self) -> bool {
+        false
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     fn depths(&self) -> Vec<(Channel, Lane, usize)> {
@@ -119,6 +127,10 @@ impl Queue for InProcessQueue {
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.drained.notified())
+    }
+
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -178,6 +190,10 @@ impl Receipt for Slip {
             self.shared.settle(campaign, jobs, undone);
         }
     }
+
+    fn gone(self: Box<Self>) {
+        self.done(Vec::new());
+    }
 }
 
 impl Drop for Slip {
@@ -215,7 +231,7 @@ mod tests {
         queue.take(Channel::Email, Lane::Bulk).await.unwrap().receipt.done(vec![1]);
         drop(queue.take(Channel::Email, Lane::Bulk).await.unwrap());
         assert_eq!(queue.take_returned(), [batch(1, Lane::Bulk, &[1]), batch(1, Lane::Bulk, &[2])]);
-        assert_eq!(queue.outstanding(CampaignId(1)), 0);
+        assert_eq!(queue.outstanding(CampaignId(1)), Some(0));
     }
 
     #[tokio::test]

@@ -201,6 +201,9 @@ impl Scheduler {
         let mine: Vec<_> = all.iter().filter(|c| share::is_mine(c.id, self.id, &living)).cloned().collect();
         state.window.keep(&mine);
         self.restart(&mine, &restarted, state).await;
+        if self.queue.take_lost() {
+            state.window.restart_all();
+        }
         self.pause_refused(&mine, state, now_ms).await?;
         self.complete(&mine, state, now_ms).await?;
         let mut busy = self.expand(&mine, now_ms).await?;
@@ -290,6 +293,7 @@ impl Scheduler {
         }
         if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
+                state.window.published_apart(due.campaign, &due.seqs);
                 self.publish_again(campaigns, due.campaign, &due.seqs);
             }
         }

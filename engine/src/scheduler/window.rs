@@ -3,8 +3,15 @@
 //! Deficit round robin over tenants: each round gives every tenant with waiting jobs the same quantum, so a campaign
 //! of 10 M and one of 100 get the same share until the small one is done. What is not in the window waits in the
 //! ledger.
+//!
+//! A queue shared with other processes cannot say how many jobs of a campaign it holds. Then the ledger's counts do:
+//! what is ready and lies before the cursor was published and not claimed yet. Should the queue have lost it, nothing
+//! moves, and the window starts over from where the first of it lies.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use dispatch_schemas::{
     ids::{CampaignId, TenantId},
@@ -25,6 +32,10 @@ pub(super) const RETRY_BATCH: usize = 100;
 /// Rounds in one call: bounds how long a fill keeps the scheduler from its other work.
 const ROUNDS_MAX: usize = 32;
 
+/// A campaign with published jobs none of which was claimed for this long is published again: the queue has lost them.
+/// Longer than jobs wait behind others in a full queue; a job published twice is a no-op.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+
 /// How far each campaign has been published, and the order of tenants.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -39,6 +50,56 @@ struct Cursor {
     next: i64,
     /// Nothing below this number was ready at the last look back.
     low: i64,
+    /// How far its deliveries were when they last moved.
+    moved: Moved,
+    /// Starts over since then.
+    again: u32,
+}
+
+/// How far a campaign's deliveries were, and since when. Zero ones stand for a campaign not looked at yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moved {
+    left_ready: u64,
+    finished: u64,
+    since: Option<Duration>,
+}
+
+impl Cursor {
+    /// Jobs that must be in the queue or with a worker, by the ledger's counts.
+    fn outstanding(&self, campaign: &CampaignBrief) -> usize {
+        let found = campaign.ready + left_ready(campaign);
+        let unpublished = found.saturating_sub(u64::try_from(self.next).unwrap_or_default());
+        usize::try_from(campaign.ready.saturating_sub(unpublished)).unwrap_or(usize::MAX)
+    }
+
+    /// Publishes from the first that can be ready again.
+    const fn start_over(&mut self) {
+        self.next = self.low;
+    }
+
+    /// Starts over when published jobs have not moved for too long: from the low mark, then from the very first, since
+    /// what came back from a wait may lie below it.
+    fn watch(&mut self, campaign: &CampaignBrief, now: Duration) {
+        let moved = Moved { left_ready: left_ready(campaign), finished: campaign.finished, since: Some(now) };
+        let stands = (moved.left_ready, moved.finished) == (self.moved.left_ready, self.moved.finished);
+        let since = self.moved.since.filter(|_| stands);
+        if self.outstanding(campaign) == 0 || since.is_none() {
+            (self.moved, self.again) = (moved, 0);
+        } else if since.is_some_and(|since| now >= since + LOST_AFTER) {
+            tracing::warn!(campaign = %campaign.id, "published jobs were not taken; publishing again what is ready");
+            if self.again > 0 {
+                self.low = 0;
+            }
+            self.start_over();
+            self.again += 1;
+            self.moved.since = Some(now);
+        }
+    }
+}
+
+/// Deliveries that are not ready: claimed, waiting, undecided or done.
+const fn left_ready(campaign: &CampaignBrief) -> u64 {
+    campaign.claimed + campaign.unknown + campaign.waiting + campaign.finished
 }
 
 /// A campaign that can take jobs in this fill.
@@ -60,6 +121,18 @@ impl Window {
     /// Forgets how far campaigns are that are another scheduler's now.
     pub(super) fn keep(&mut self, mine: &[CampaignBrief]) {
         self.cursors.retain(|id, _| mine.iter().any(|campaign| campaign.id == *id));
+    }
+
+    /// All campaigns: the queue may have lost what it had.
+    pub(super) fn restart_all(&mut self) {
+        self.cursors.values_mut().for_each(Cursor::start_over);
+    }
+
+    /// These were published beside the window, wherever its cursor is.
+    pub(super) fn published_apart(&mut self, campaign: CampaignId, seqs: &[i64]) {
+        if let (Some(cursor), Some(first)) = (self.cursors.get_mut(&campaign), seqs.first()) {
+            cursor.low = cursor.low.min(*first);
+        }
     }
 
     /// The campaign has ended.
@@ -90,7 +163,11 @@ impl Window {
     }
 
     async fn wants(&mut self, scheduler: &Scheduler, campaign: &CampaignBrief) -> Result<Option<Wanting>, LedgerError> {
-        let outstanding = scheduler.queue.outstanding(campaign.id);
+        let outstanding = scheduler.queue.outstanding(campaign.id).unwrap_or_else(|| {
+            let cursor = self.cursors.entry(campaign.id).or_default();
+            cursor.watch(campaign, scheduler.clock.monotonic());
+            cursor.outstanding(campaign)
+        });
         let plan = scheduler.plans.plan(campaign.id).await.map_err(|error| LedgerError::Unavailable(error.0))?;
         let Some(plan) = plan else {
             if campaign.lane == Lane::Bulk {
@@ -144,7 +221,10 @@ impl Window {
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             let cursor = self.cursors.entry(wants.campaign).or_default();
             let mut seqs = scheduler.ledger.ready_from(wants.campaign, cursor.next, limit).await?;
-            if seqs.is_empty() && cursor.low < cursor.next && scheduler.queue.outstanding(wants.campaign) == 0 {
+            if cursor.next == cursor.low {
+                cursor.low = seqs.first().copied().unwrap_or(cursor.low);
+            }
+            if seqs.is_empty() && cursor.low < cursor.next && scheduler.queue.outstanding(wants.campaign) == Some(0) {
                 // Some are ready and none is with a worker: they lie behind, lost with a worker or a round that failed.
                 seqs = scheduler.ledger.ready_from(wants.campaign, cursor.low, limit).await?;
                 cursor.low = seqs.first().copied().unwrap_or(cursor.next);
@@ -165,5 +245,70 @@ impl Window {
             }
         }
         Ok(QUANTUM - left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dispatch_schemas::states::{CampaignState, UnknownPolicy};
+
+    use super::*;
+
+    fn campaign(ready: u64, claimed: u64, finished: u64) -> CampaignBrief {
+        CampaignBrief {
+            id: CampaignId(1),
+            tenant: TenantId(1),
+            channel: Channel::Email,
+            lane: Lane::Bulk,
+            state: CampaignState::Running,
+            account: "a".into(),
+            unknown_policy: UnknownPolicy::Verify,
+            send_at_ms: None,
+            expires_at_ms: None,
+            expanded: true,
+            ready,
+            claimed,
+            unknown: 0,
+            waiting: 0,
+            finished,
+        }
+    }
+
+    #[test]
+    fn what_is_ready_before_the_cursor_is_outstanding() {
+        let cursor = |next| Cursor { next, ..Cursor::default() };
+        assert_eq!(cursor(0).outstanding(&campaign(1_000, 0, 0)), 0);
+        assert_eq!(cursor(200).outstanding(&campaign(1_000, 0, 0)), 200);
+        assert_eq!(cursor(200).outstanding(&campaign(850, 50, 100)), 50);
+        assert_eq!(cursor(1_000).outstanding(&campaign(5, 0, 995)), 5);
+        // A scheduler that has just started does not know what was published before.
+        assert_eq!(cursor(0).outstanding(&campaign(400, 0, 600)), 0);
+    }
+
+    #[test]
+    fn a_campaign_that_does_not_move_is_published_again_from_its_low_mark_then_from_its_start() {
+        let mut cursor = Cursor { next: 500, low: 100, ..Cursor::default() };
+        let stuck = campaign(600, 0, 400);
+        cursor.watch(&stuck, Duration::ZERO);
+        cursor.watch(&stuck, LOST_AFTER - Duration::from_millis(1));
+        assert_eq!(cursor.next, 500);
+        cursor.watch(&stuck, LOST_AFTER);
+        assert_eq!(cursor.next, 100);
+        cursor.next = 500;
+        cursor.watch(&stuck, LOST_AFTER * 2);
+        assert_eq!(cursor.next, 0);
+    }
+
+    #[test]
+    fn a_campaign_that_moves_or_has_nothing_published_is_left_alone() {
+        let mut cursor = Cursor { next: 500, ..Cursor::default() };
+        for (seconds, finished) in [(0, 400), (20, 401), (40, 402), (60, 403)] {
+            cursor.watch(&campaign(1_000 - finished, 0, finished), Duration::from_secs(seconds));
+        }
+        assert_eq!(cursor.next, 500);
+        let mut idle = Cursor { next: 0, ..Cursor::default() };
+        idle.watch(&campaign(1_000, 0, 0), Duration::ZERO);
+        idle.watch(&campaign(1_000, 0, 0), LOST_AFTER * 3);
+        assert_eq!(idle.again, 0);
     }
 }

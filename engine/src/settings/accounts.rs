@@ -67,7 +67,7 @@ const fn answer_timeout_s() -> u64 {
     30
 }
 
-fn masked<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn masked<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str("***")
 }
 

@@ -7,7 +7,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Place, Problem, SettingsError};
+use super::{
+    problem::{Place, Problem, SettingsError},
+    queue_url::QueueUrl,
+};
 
 /// A settings file larger than this is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -108,11 +111,13 @@ impl Document {
     /// Keys written into the file itself, where everyone who may read the settings can read them.
     pub(super) fn secrets_in_file(&self) -> Vec<Problem> {
         let Value::Table(root) = &self.root.value else { return Vec::new() };
-        let Some(Value::Table(providers)) = root.get("providers").map(|entry| &entry.node.value) else {
-            return Vec::new();
+        let table = |name: &str| match root.get(name).map(|entry| &entry.node.value) {
+            Some(Value::Table(entries)) => Some(entries),
+            _ => None,
         };
-        providers
-            .iter()
+        let mut found: Vec<Problem> = table("providers")
+            .into_iter()
+            .flatten()
             .filter_map(|(name, entry)| match &entry.node.value {
                 Value::Table(account) => account.get("key").map(|key| Problem {
                     key: format!("providers.{name}.key"),
@@ -125,7 +130,25 @@ impl Document {
                 }),
                 _ => None,
             })
-            .collect()
+            .collect();
+        let queue = table("queue");
+        let with_password = |entry: &&Entry| match &entry.node.value {
+            Value::Text(url) => url.parse::<QueueUrl>().is_ok_and(|url| url.password().is_some()),
+            _ => false,
+        };
+        let password = queue.and_then(|queue| queue.get("password")).map(|entry| ("queue.password", entry));
+        let url = queue.and_then(|queue| queue.get("url")).filter(with_password).map(|entry| ("queue.url", entry));
+        found.extend(password.into_iter().chain(url).map(|(key, entry)| {
+            Problem {
+                key: key.to_owned(),
+                place: Some(entry.key.clone()),
+                message:
+                    "a password does not belong in the settings file; put it in a file of mode 0600 and name that in \
+                      `queue.password_file`, or set the environment variable DISPATCH_QUEUE__PASSWORD"
+                        .to_owned(),
+            }
+        }));
+        found
     }
 
     /// The full names of all settings written, sorted.

@@ -14,6 +14,8 @@ mod document;
 mod environment;
 mod ledger_url;
 mod problem;
+mod queue_settings;
+mod queue_url;
 mod reading;
 mod secret_file;
 mod validate;
@@ -32,6 +34,8 @@ pub use accounts::{AccountSecretError, ProviderSettings, Routes};
 pub use catalogue::EXAMPLE;
 pub use ledger_url::{LedgerUrl, LedgerUrlError};
 pub use problem::{Place, Problem, SettingsError};
+pub use queue_settings::{BrokerSecretError, QueueSettings};
+pub use queue_url::{QueueUrl, QueueUrlError};
 pub use reading::listen_address;
 pub use secret_file::{SecretFileError, read_secret_file};
 
@@ -95,24 +99,6 @@ pub struct LedgerSettings {
 impl Default for LedgerSettings {
     fn default() -> Self {
         Self { url: LedgerUrl::default(), key_file: "dispatch.key".into() }
-    }
-}
-
-/// `[queue]`: how much of a campaign waits outside the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct QueueSettings {
-    /// Most jobs of a campaign in the queue.
-    pub window_max: usize,
-    /// Of a campaign with limits: as many jobs as it sends in this many seconds, at most `window_max`.
-    pub window_seconds: u64,
-    /// Most jobs in the queue, over all campaigns of a channel and lane.
-    pub capacity: usize,
-}
-
-impl Default for QueueSettings {
-    fn default() -> Self {
-        Self { window_max: 50_000, window_seconds: 2, capacity: 200_000 }
     }
 }
 

@@ -55,7 +55,9 @@ fn the_commented_settings_file_names_every_setting_and_no_other() {
     let mut known: BTreeSet<String> = fields.iter().map(|key| catalogue::unnamed(key)).collect();
     let tables = known.clone();
     known.retain(|key| !tables.iter().any(|other| other.starts_with(&format!("{key}."))));
-    assert!(known.remove("providers.*.key"), "which stands in a variable or a file of its own");
+    for secret in ["providers.*.key", "queue.password"] {
+        assert!(known.remove(secret), "{secret} stands in a variable or a file of its own");
+    }
     let written: BTreeSet<String> = catalogue::keys().into_iter().collect();
     assert_eq!(known, written);
 }
@@ -90,7 +92,7 @@ fn an_unknown_setting_is_named_with_its_line_and_the_nearest_known_one() {
 #[test]
 fn a_setting_in_the_wrong_table_is_sent_to_the_right_one() {
     assert_problem("[queue]\nattempts_max = 3\n", "queue.attempts_max", 2, "did you mean `workers.attempts_max`?");
-    assert_problem("[queue]\nsomething_else = 3\n", "queue.something_else", 2, "there are: window_max, window_seconds");
+    assert_problem("[queue]\nsomething_else = 3\n", "queue.something_else", 2, "there are: url, password_file");
 }
 
 #[test]
@@ -281,4 +283,23 @@ fn the_only_account_of_a_channel_serves_it_and_of_several_one_must_be_named() {
     assert_eq!(named.route(Channel::Email), Some("b"));
 
     assert_problem(&format!("{one}[routes]\nsms = \"a\"\n"), "routes.sms", 6, "one of texts");
+}
+
+#[test]
+fn a_broker_is_set_by_file_or_variable_and_its_password_never_in_the_file() {
+    assert!(load("[queue]\nurl = \"\"\n", &[]).unwrap().queue.url.is_none());
+    let settings = load(
+        "[queue]\nurl = \"amqps://dispatch@rabbit.example.com/dispatch\"\n",
+        &[("DISPATCH_QUEUE__PASSWORD", "canary-9")],
+    )
+    .unwrap();
+    assert_eq!(settings.queue.url.as_ref().unwrap().host(), "rabbit.example.com");
+    assert_eq!(settings.queue.password().unwrap().unwrap().expose_secret(), "canary-9");
+    assert!(!format!("{settings:?} {}", settings.print_masked().unwrap()).contains("canary"));
+    let with = load("", &[("DISPATCH_QUEUE__URL", "amqps://me:canary-8@rabbit.example.com")]).unwrap();
+    assert_eq!(with.queue.password().unwrap().unwrap().expose_secret(), "canary-8");
+    assert!(!format!("{with:?} {}", with.print_masked().unwrap()).contains("canary"));
+    assert_problem("[queue]\npassword = \"canary\"\n", "queue.password", 2, "queue.password_file");
+    assert_problem("[queue]\nurl = \"amqps://me:canary@x.example\"\n", "queue.url", 2, "queue.password_file");
+    assert_problem("[queue]\nurl = \"amqp://rabbit.example.com\"\n", "queue.url", 2, "wanted: amqps://");
 }

@@ -90,6 +90,8 @@ pub enum Values {
 /// The question a metric helps to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
+    /// RabbitMQ.
+    Queue,
     /// Sends.
     Sending,
     /// Limits.
@@ -112,6 +114,7 @@ impl Area {
     /// All, in the order of the page.
     pub const ALL: &[Self] = &[
         Self::Progress,
+        Self::Queue,
         Self::Sending,
         Self::Limits,
         Self::Safety,
@@ -125,6 +128,7 @@ impl Area {
     #[must_use]
     pub const fn heading(self) -> &'static str {
         match self {
+            Self::Queue => "Do jobs travel?",
             Self::Sending => "What do the providers say?",
             Self::Limits => "What holds sending back?",
             Self::Progress => "Does work move, and where does it wait?",
@@ -200,6 +204,22 @@ metrics! {
         "dispatch_jobs_without_campaign_total" Kind::Counter, Count, [],
             "Jobs dropped because their campaign is gone. More than a few after a restart mean that ledger and queue do \
              not belong together.";
+    }
+    Queue {
+        "dispatch_queue_connected" Kind::Gauge, Count,
+            [label("connection", || vec!["publisher", "consumer"])],
+            "1 while the connection to RabbitMQ stands. Publishing and consuming have one each.";
+        "dispatch_queue_blocked" Kind::Gauge, Count, [],
+            "1 while RabbitMQ takes no messages because of an alarm (memory or disk) of its own. Jobs wait in the ledger; \
+             what is in the queue goes on being sent.";
+        "dispatch_queue_refused_total" Kind::Counter, Count,
+            [label("why", || vec!["nacked", "unroutable", "dropped", "unreadable"])],
+            "Jobs that RabbitMQ did not take: its queue is full (`nacked`), was deleted (`unroutable`), there was no \
+             connection (`dropped`), or what came back was not of our making (`unreadable`). All come again from the \
+             ledger.";
+        "dispatch_queue_set_aside_total" Kind::Counter, Count,
+            [label("reason", || vec!["malformed", "unknown_version", "campaign_gone"])],
+            "Messages set aside because nobody can work on them; `dispatch jobs list` shows them.";
     }
     Sending {
         "dispatch_sends_total" Kind::Counter, Deliveries, [PROVIDER, CHANNEL, VERDICT],

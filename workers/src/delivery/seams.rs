@@ -18,6 +18,10 @@ pub struct LedgerUnavailable(pub String);
 pub trait Receipt: Send {
     /// The ledger knows about each of the jobs, except for `undone`, which come again.
     fn done(self: Box<Self>, undone: Vec<i64>);
+
+    /// Nobody here can do these jobs, now or later: their campaign is gone. A queue that outlives this process keeps
+    /// them apart for an operator to look at.
+    fn gone(self: Box<Self>);
 }
 
 /// Some jobs of one campaign, taken from the queue.

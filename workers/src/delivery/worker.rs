@@ -40,7 +40,7 @@ async fn deliver_run(run: super::Run, plans: &dyn Plans, plane: &Plane) -> Resul
         Some(plan) => deliver(run, &plan, plane).await,
         None => {
             metrics::counter!("dispatch_jobs_without_campaign_total").increment(run.seqs.len() as u64);
-            run.receipt.done(Vec::new());
+            run.receipt.gone();
             Ok(())
         }
     }
