@@ -1,10 +1,7 @@
 //! The statements that really ran are explained on the file they ran on: none may read a table of millions from end to
 //! end, and those of every batch must find each delivery by its whole key.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use dispatch_engine::ledger::{End, Verdict};
 use dispatch_schemas::{
@@ -13,58 +10,17 @@ use dispatch_schemas::{
 };
 use dispatch_workers::delivery::Outcome;
 use sqlx::{AssertSqlSafe, Row as _};
-use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{
     InFolders, own_process,
+    statements::Statements,
     suite::{
         people::{address, crowd, email, phone},
         sending::{accepted, deferred, failed, to, unknown},
         world::World,
     },
 };
-
-/// Gathers the statements that SQLite was given.
-#[derive(Clone, Default)]
-struct Statements(Arc<Mutex<BTreeSet<String>>>);
-
-impl Statements {
-    /// What ran since the last look.
-    fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Statements {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() == "sqlx::query" {
-            let mut seen = Seen::default();
-            event.record(&mut seen);
-            // A short statement is its own summary.
-            let sql = if seen.statement.is_empty() { seen.summary } else { seen.statement };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.trim().to_owned());
-        }
-    }
-}
-
-#[derive(Default)]
-struct Seen {
-    statement: String,
-    summary: String,
-}
-
-impl Visit for Seen {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "db.statement" => value.clone_into(&mut self.statement),
-            "summary" => value.clone_into(&mut self.summary),
-            _ => {}
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-}
 
 #[test]
 fn no_statement_reads_a_large_table_from_end_to_end() {

@@ -11,6 +11,7 @@ mod full_disk;
 mod opening;
 mod own_process;
 mod query_plans;
+mod statements;
 mod suite;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Why the ledger did not do what it was asked.
 
+use dispatch_workers::delivery::LedgerUnavailable;
+
 /// What an operation of the ledger returns.
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -47,6 +49,12 @@ impl LedgerError {
             Self::Unavailable(reason) => reason,
             error => error.to_string(),
         }
+    }
+}
+
+impl From<LedgerError> for LedgerUnavailable {
+    fn from(error: LedgerError) -> Self {
+        Self(error.into_reason())
     }
 }
 

@@ -3,14 +3,20 @@
 //! [`Ledger`] is a narrow set of named operations, as coarse as the steps of the protocol; each is one transaction,
 //! durable when it returns. Who may do what is said by its traits: the API and the import use [`Campaigns`],
 //! [`Imports`], [`Gates`], …, workers use [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`].
-//! SQLite ([`sqlite`]) and PostgreSQL ([`postgres`]) fill them in.
+//! SQLite ([`sqlite`]) and PostgreSQL ([`postgres`]) fill them in; what becomes of a delivery is decided once for both
+//! (`candidates`, `outcomes`, `verdicts`).
 
+mod candidates;
+mod columns;
 mod error;
 mod operations;
+mod outcomes;
 pub mod postgres;
 mod records;
 mod schedule;
 pub mod sqlite;
+mod tally;
+mod verdicts;
 
 pub use error::{LedgerError, Result};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};

@@ -2,7 +2,8 @@
 //!
 //! Two pools: one whose connections see everything, for the scheduler and the workers, and one whose connections see
 //! nothing until their transaction names its tenant (row-level security, the second wall behind the tenant in every
-//! statement). Rooms: [`open`] (connecting, migrating), and one for each thing the ledger keeps.
+//! statement). Rooms: [`open`] (connecting, migrating), `deliveries` (how statements find them), and one for each thing
+//! the ledger keeps.
 //!
 //! **Gates.** A claim takes its tenant's advisory lock shared, whatever closes something (a suppression, an erasure, a
 //! pause, a cancel) takes it exclusively; each then reads with a snapshot made after the lock. So every closing is
@@ -10,8 +11,13 @@
 //! one, and a busy campaign could keep an opt-out waiting; the queue of an advisory lock is fair, and it costs a batch
 //! one lock where rows cost one per recipient.
 
+mod claims;
+mod deliveries;
+mod expansion;
 mod limits;
 mod open;
+mod schedule;
+mod tally;
 
 use std::{
     collections::HashMap,
@@ -24,6 +30,8 @@ use dispatch_workers::{
     sealing::{MasterKey, SendKeys, TenantKeys},
 };
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+pub use deliveries::PLANNING;
 
 use super::Result;
 

@@ -16,7 +16,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::PostgresLedger;
+use super::{PostgresLedger, deliveries::PLANNING};
 use crate::ledger::{LedgerError, Result};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/postgres");
@@ -50,7 +50,7 @@ impl PostgresLedger {
         let engine = PgPoolOptions::new()
             .max_connections(ENGINE_CONNECTIONS)
             .acquire_timeout(ACQUIRE_WITHIN)
-            .connect_with(options.clone().options([("dispatch.scope", "engine")]))
+            .connect_with(options.clone().options([("dispatch.scope", "engine")]).options(PLANNING))
             .await?;
         let tenants = PgPoolOptions::new()
             .max_connections(TENANT_CONNECTIONS)

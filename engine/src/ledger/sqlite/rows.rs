@@ -1,27 +1,11 @@
 //! Reading columns, and the answers of calls that were made before.
 
-use std::str::FromStr;
-
 use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection};
 
+pub(super) use crate::ledger::columns::{json, json_ranges, to_json, word};
 use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
-
-/// A column that holds one word of a closed set.
-pub(super) fn word<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T> {
-    row.try_get::<&str, _>(column)?.parse().map_err(|_| LedgerError::Corrupt("a word of a state or kind"))
-}
-
-/// A column that holds JSON.
-pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
-    serde_json::from_str(row.try_get::<&str, _>(column)?).map_err(|_| LedgerError::Corrupt("a JSON column"))
-}
-
-/// As JSON, for a column or a parameter.
-pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|_| LedgerError::Corrupt("a value that is no JSON"))
-}
 
 /// The ids as a JSON array, for `json_each`.
 pub(super) fn json_numbers(numbers: &[i64]) -> String {
@@ -35,19 +19,6 @@ pub(super) fn json_numbers(numbers: &[i64]) -> String {
     }
     text.push(']');
     text
-}
-
-/// Ascending numbers as JSON ranges `[[first, last], …]`.
-pub(super) fn json_ranges(numbers: &[i64]) -> String {
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *number => *last = *number,
-            _ => ranges.push((*number, *number)),
-        }
-    }
-    let pairs: Vec<String> = ranges.iter().map(|(first, last)| format!("[{first},{last}]")).collect();
-    format!("[{}]", pairs.join(","))
 }
 
 /// Hexadecimal digits of a hash, as `unhex` and people read them.

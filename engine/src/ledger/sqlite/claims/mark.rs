@@ -2,14 +2,16 @@
 
 use dispatch_schemas::{
     ids::AttemptId,
-    states::{DeliveryState, Lane, StopReason},
+    states::{DeliveryState, Lane},
 };
 use dispatch_workers::delivery::Claimed;
 use sqlx::SqliteConnection;
 
-use super::{Claimer, Sifted, record::forget_messages};
+use super::record::forget_messages;
 use crate::ledger::{
     LedgerError, Result,
+    candidates::{Claimer, Closed, Sifted},
+    columns,
     sqlite::{rows, tally::Moves},
 };
 
@@ -27,10 +29,10 @@ pub(super) async fn mark(
     let mut claimed = sifted.claimed;
     claimed.sort_unstable_by_key(|delivery| delivery.seq);
     let seqs: Vec<i64> = claimed.iter().map(|delivery| delivery.seq).collect();
-    let (Some(first), Some(last)) = (seqs.first().copied(), seqs.last().copied()) else {
+    if seqs.is_empty() {
         moves.write(claimer.campaign, conn).await?;
         return Ok(claimer.nothing());
-    };
+    }
     let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
     let root = root.unwrap_or(attempt);
     sqlx::query(
@@ -46,7 +48,8 @@ pub(super) async fn mark(
     .bind(claimer.now_ms)
     .execute(&mut *conn)
     .await?;
-    let query = if last - first + 1 == count {
+    let run = columns::run(&seqs);
+    let query = if run.is_some() {
         sqlx::query(
             "UPDATE delivery SET state = 'claimed', detail = '', attempt_id = ?1, root_id = ?2, updated_at_ms = ?3,
                     first_sent_at_ms = coalesce(first_sent_at_ms, ?3), alone = max(alone, ?4)
@@ -64,8 +67,10 @@ pub(super) async fn mark(
     .bind(claimer.now_ms)
     .bind(i64::from(claimer.singles && root == attempt))
     .bind(claimer.campaign.0);
-    let query =
-        if last - first + 1 == count { query.bind(first).bind(last) } else { query.bind(rows::json_numbers(&seqs)) };
+    let query = match run {
+        Some((first, last)) => query.bind(first).bind(last),
+        None => query.bind(rows::json_numbers(&seqs)),
+    };
     let marked = query.execute(&mut *conn).await?.rows_affected();
     if marked != seqs.len() as u64 {
         return Err(LedgerError::Corrupt("a claim that marked other rows than it read"));
@@ -102,15 +107,9 @@ async fn leave_unknown(conn: &mut SqliteConnection, claimer: Claimer, seqs: &[i6
     Ok(())
 }
 
-/// T3 for candidates behind a closed gate. One that may have been accepted before can't be called stopped.
-async fn stop(
-    conn: &mut SqliteConnection,
-    claimer: Claimer,
-    closed: &[(i64, StopReason, bool)],
-    moves: &mut Moves,
-) -> Result<()> {
-    for (seq, reason, doubted) in closed {
-        let state = if *doubted { DeliveryState::UnknownFinal } else { DeliveryState::Stopped };
+/// T3 for candidates behind a closed gate.
+async fn stop(conn: &mut SqliteConnection, claimer: Claimer, closed: &[Closed], moves: &mut Moves) -> Result<()> {
+    for Closed { seq, state, reason } in closed {
         sqlx::query(
             "UPDATE delivery SET state = ?3, detail = ?4, updated_at_ms = ?5 WHERE campaign_id = ?1 AND seq = ?2",
         )
@@ -122,10 +121,10 @@ async fn stop(
         .execute(&mut *conn)
         .await?;
         moves.left(DeliveryState::Ready, "", 1);
-        moves.entered(state, reason.as_str(), 1);
+        moves.entered(*state, reason.as_str(), 1);
     }
     if claimer.lane == Lane::Transactional {
-        let seqs: Vec<i64> = closed.iter().map(|(seq, ..)| *seq).collect();
+        let seqs: Vec<i64> = closed.iter().map(|closed| closed.seq).collect();
         forget_messages(conn, claimer.campaign, &seqs).await?;
     }
     Ok(())

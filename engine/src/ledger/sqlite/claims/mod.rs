@@ -6,78 +6,27 @@
 mod mark;
 pub(super) mod record;
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use dispatch_schemas::{
-    ids::{AttemptId, CampaignId, ContactId, TenantId},
-    states::{CampaignState, Channel, DeliveryState, Lane, Purpose, StopReason},
+    ids::{AttemptId, CampaignId, ContactId},
+    states::{CampaignState, DeliveryState, Lane, StopReason},
 };
 use dispatch_workers::{
-    delivery::{AskAgain, Claim, Claimed, ClaimedDelivery, Claims, LedgerUnavailable, Plan, Record, SealedContact},
+    delivery::{AskAgain, Claim, Claimed, Claims, LedgerUnavailable, Plan, Record, SealedContact},
     message::Token,
     providers::Class,
 };
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use mark::mark;
-use record::{Repeats, record_batch};
+use record::record_batch;
 
 use super::{SqliteLedger, rows, tally::Moves};
-use crate::ledger::{LedgerError, Result};
-
-impl From<LedgerError> for LedgerUnavailable {
-    fn from(error: LedgerError) -> Self {
-        Self(error.into_reason())
-    }
-}
-
-/// What a claim needs to know of its campaign, apart from the plan's borrowed parts.
-#[derive(Debug, Clone, Copy)]
-struct Claimer {
-    campaign: CampaignId,
-    tenant: TenantId,
-    channel: Channel,
-    purpose: Purpose,
-    lane: Lane,
-    token: Token,
-    now_ms: i64,
-    /// Class A: for how long the provider remembers a key, milliseconds.
-    key_safe_ms: Option<i64>,
-    /// Whether each delivery travels in a request of its own, with a key of its own.
-    singles: bool,
-}
-
-impl Claimer {
-    fn new(claim: &Claim<'_>) -> Self {
-        let plan = claim.plan;
-        let contract = plan.account.contract();
-        let key_safe_ms = match contract.class {
-            Class::KeyWithTtl { safe_for } => Some(i64::try_from(safe_for.as_millis()).unwrap_or(i64::MAX / 4)),
-            Class::ClientId | Class::EchoOnly | Class::Nothing => None,
-        };
-        Self {
-            key_safe_ms,
-            singles: contract.recipients_per_request == 1,
-            campaign: plan.campaign,
-            tenant: plan.tenant,
-            channel: plan.channel,
-            purpose: plan.purpose,
-            lane: plan.lane,
-            token: claim.token,
-            now_ms: 0,
-        }
-    }
-
-    /// At the moment of the transaction: a claim that waited for the writer is as old as its commit.
-    const fn at(self, now_ms: i64) -> Self {
-        Self { now_ms, ..self }
-    }
-
-    fn nothing(&self) -> Claimed {
-        Claimed { attempt: None, token: self.token, root: self.token, deliveries: Vec::new(), again: Vec::new() }
-    }
-}
+use crate::ledger::{
+    LedgerError, Result,
+    candidates::{Candidate, Claimer, Sifted, address_columns, stopping_reasons},
+    outcomes::Repeats,
+};
 
 #[async_trait]
 impl Claims for SqliteLedger {
@@ -108,10 +57,7 @@ impl Claims for SqliteLedger {
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
         let (campaign, lane) = (record.plan.campaign, record.plan.lane);
-        let repeats = match record.plan.account.contract().class {
-            Class::KeyWithTtl { .. } => Repeats::Whole,
-            Class::ClientId | Class::EchoOnly | Class::Nothing => Repeats::Each,
-        };
+        let repeats = Repeats::of(record.plan.account.contract().class);
         let (attempt, outcomes, now_ms) = (record.attempt, record.outcomes.clone(), record.now_ms);
         Ok(self
             .writer
@@ -133,23 +79,6 @@ impl Claims for SqliteLedger {
     ) -> std::result::Result<Vec<Option<i64>>, LedgerUnavailable> {
         Ok(destinations(&self.readers, plan, seqs).await?)
     }
-}
-
-const fn address_columns(channel: Channel) -> (&'static str, &'static str, &'static str) {
-    match channel {
-        Channel::Email => ("email", "email_hash", "email_destination"),
-        Channel::Sms => ("phone", "phone_hash", "phone_destination"),
-    }
-}
-
-/// The reasons of closed gates that stop a campaign of this purpose, as an SQL list of our own words.
-fn stopping_reasons(purpose: Purpose) -> String {
-    let words: Vec<String> = StopReason::ALL
-        .iter()
-        .filter(|reason| reason.stops(purpose))
-        .map(|reason| format!("'{}'", reason.as_str()))
-        .collect();
-    words.join(",")
 }
 
 /// What reads a candidate, its person and the first gate that stops it. `from` says which candidates, `?1` is the
@@ -226,18 +155,14 @@ async fn claim_batch(
         .bind(rows::json_ranges(seqs))
         .fetch_all(&mut *conn)
         .await?;
-    let mut roots = BTreeSet::new();
     let mut sifted = Sifted::default();
     for row in &found {
-        match sifted.root_to_ask(row, &claimer)? {
-            Some(root) => drop(roots.insert(root)),
-            None => sifted.take(row, &claimer)?,
-        }
+        sifted.take_or_ask(candidate(row)?, &claimer);
     }
+    let roots = std::mem::take(&mut sifted.roots);
     let claimed = mark(conn, claimer, attempt, None, sifted).await?;
     let mut again = Vec::with_capacity(roots.len());
     for root in roots {
-        let root = AttemptId(root);
         again.push(AskAgain { root, seqs: ready_members(conn, claimer.campaign, root).await? });
     }
     Ok(Claimed { again, ..claimed })
@@ -309,7 +234,7 @@ async fn claim_root(
     }
     let mut sifted = Sifted::default();
     for row in &found {
-        sifted.take(row, &claimer)?;
+        sifted.take(candidate(row)?, &claimer);
     }
     let token: [u8; 16] =
         first.try_get::<&[u8], _>("token")?.try_into().map_err(|_| LedgerError::Corrupt("an attempt's token"))?;
@@ -330,65 +255,30 @@ async fn is_claimable(conn: &mut SqliteConnection, claimer: Claimer) -> Result<b
     Ok(row.is_some())
 }
 
-/// Whether a delivery may have been accepted under a key that its provider has forgotten by now.
-fn is_too_late(row: &SqliteRow, claimer: &Claimer) -> Result<bool> {
-    let first: Option<i64> = row.try_get("first_sent_at_ms")?;
-    let (Some(first), Some(safe_ms)) = (first, claimer.key_safe_ms) else { return Ok(false) };
-    Ok(row.try_get::<i64, _>("doubted")? != 0 && first.saturating_add(safe_ms) <= claimer.now_ms)
-}
-
-/// A batch's candidates: those to claim, and those that may not be sent.
-#[derive(Default)]
-struct Sifted {
-    claimed: Vec<ClaimedDelivery>,
-    /// `(seq, reason, whether an earlier attempt may have been accepted)`.
-    closed: Vec<(i64, StopReason, bool)>,
-    /// May have been accepted under a key that the provider has forgotten by now: not to be repeated.
-    too_late: Vec<i64>,
-}
-
-impl Sifted {
-    /// The request a delivery must be repeated with, when its provider remembers the key of a whole request.
-    fn root_to_ask(&self, row: &SqliteRow, claimer: &Claimer) -> Result<Option<i64>> {
-        let is_whole = row.try_get::<i64, _>("doubted")? != 0 && row.try_get::<i64, _>("alone")? == 0;
-        let asks = claimer.key_safe_ms.is_some() && is_whole && !is_too_late(row, claimer)?;
-        Ok(if asks { row.try_get("root_id")? } else { None })
-    }
-
-    fn take(&mut self, row: &SqliteRow, claimer: &Claimer) -> Result<()> {
-        let seq = row.try_get("seq")?;
-        let doubted = row.try_get::<i64, _>("doubted")? != 0;
-        if is_too_late(row, claimer)? {
-            self.too_late.push(seq);
-            return Ok(());
-        }
-        let contact = row.try_get::<Option<i64>, _>("contact_id")?;
-        let address = row.try_get::<Option<Vec<u8>>, _>("address")?;
-        let (Some(contact), Some(address)) = (contact, address) else {
-            self.closed.push((seq, StopReason::Erased, doubted));
-            return Ok(());
-        };
-        if row.try_get::<Option<&str>, _>("gate")?.is_some() {
-            self.closed.push((seq, rows::word(row, "gate")?, doubted));
-            return Ok(());
-        }
-        let attempts: i64 = row.try_get("attempts")?;
-        let key_epoch: i64 = row.try_get("key_epoch")?;
-        self.claimed.push(ClaimedDelivery {
-            seq,
-            key_epoch: u8::try_from(key_epoch).unwrap_or(u8::MAX),
-            attempt_no: u8::try_from(attempts.saturating_add(1)).unwrap_or(u8::MAX),
-            alone: row.try_get::<i64, _>("alone")? != 0,
-            contact: Some(SealedContact {
-                id: ContactId(contact),
-                key: row.try_get("key")?,
-                address,
-                fields: row.try_get("fields")?,
-                message: row.try_get("message")?,
-            }),
-        });
-        Ok(())
-    }
+fn candidate(row: &SqliteRow) -> Result<Candidate> {
+    let (contact, address) = (row.try_get::<Option<i64>, _>("contact_id")?, row.try_get::<Option<_>, _>("address")?);
+    let contact = match (contact, address) {
+        (Some(id), Some(address)) => Some(SealedContact {
+            id: ContactId(id),
+            key: row.try_get("key")?,
+            address,
+            fields: row.try_get("fields")?,
+            message: row.try_get("message")?,
+        }),
+        _ => None,
+    };
+    let is_gated = row.try_get::<Option<&str>, _>("gate")?.is_some();
+    Ok(Candidate {
+        seq: row.try_get("seq")?,
+        key_epoch: row.try_get("key_epoch")?,
+        attempts: row.try_get("attempts")?,
+        alone: row.try_get::<i64, _>("alone")? != 0,
+        doubted: row.try_get::<i64, _>("doubted")? != 0,
+        root: row.try_get::<Option<i64>, _>("root_id")?.map(AttemptId),
+        first_sent_at_ms: row.try_get("first_sent_at_ms")?,
+        contact,
+        gate: if is_gated { Some(rows::word(row, "gate")?) } else { None },
+    })
 }
 
 async fn defer(conn: &mut SqliteConnection, campaign: CampaignId, waits: Vec<(i64, i64)>, now_ms: i64) -> Result<()> {

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId},
-    states::{DeliveryState, Lane, StopReason},
+    states::{DeliveryState, Lane},
 };
-use dispatch_workers::delivery::{Counts, Outcome};
+use dispatch_workers::delivery::Outcome;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::ledger::{
     Result,
+    outcomes::{Group, Member, Next, Repeats, grouped, to_be_asked_for_doubt},
     sqlite::{rows, tally::Moves},
 };
 
@@ -24,27 +25,12 @@ pub(super) async fn record_batch(
     now_ms: i64,
 ) -> Result<()> {
     let mut moves = Moves::default();
-    // Almost always a whole batch comes to the same; a batch that does not is written in as many statements as it has
-    // kinds of outcome.
     let doubted = doubted_among(conn, campaign, outcomes).await?;
-    let mut groups: Vec<(Next<'_>, Vec<Member<'_>>)> = Vec::new();
-    for (seq, outcome) in outcomes {
-        let next = if doubted.contains(seq) { next_when_doubted(outcome, repeats, now_ms) } else { next(outcome) };
-        let provider_id = match outcome {
-            Outcome::Accepted { provider_id } => provider_id.as_deref(),
-            _ => None,
-        };
-        let member = Member { seq: *seq, provider_id };
-        match groups.iter_mut().find(|(known, _)| *known == next) {
-            Some((_, members)) => members.push(member),
-            None => groups.push((next, vec![member])),
-        }
-    }
     let (mut recorded, mut unsent) = (0, 0);
-    for (next, members) in &groups {
+    for Group { next, members } in &grouped(outcomes, &doubted, repeats, now_ms) {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
         recorded += done;
-        unsent += if next.state == DeliveryState::Ready || next.key == Key::Unused { done } else { 0 };
+        unsent += if next.is_unsent() { done } else { 0 };
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
         if next.state == DeliveryState::Accepted && done != members.len() as u64 {
@@ -60,117 +46,6 @@ pub(super) async fn record_batch(
     }
     close_attempt(conn, attempt, (recorded, unsent), now_ms).await?;
     moves.write(campaign, conn).await
-}
-
-/// What a claimed delivery becomes.
-#[derive(Debug, PartialEq, Eq)]
-struct Next<'a> {
-    state: DeliveryState,
-    detail: &'a str,
-    next_at_ms: Option<i64>,
-    /// Added to the attempts that count.
-    attempts: i64,
-    key: Key,
-    alone: i64,
-}
-
-/// How a request of several recipients is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeats {
-    /// Whole, under its one key (class A).
-    Whole,
-    /// Recipient by recipient: each has a key of its own.
-    Each,
-}
-
-/// How long a delivery waits whose repeat was refused, before anything else is tried.
-const REFUSED_REPEAT_WAITS_MS: i64 = 5_000;
-
-/// What becomes of the send key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
-    /// It stays as it is.
-    Same,
-    /// It may have been accepted.
-    Doubted,
-    /// It was never used.
-    Unused,
-    /// It was definitely refused: the next try has another, so that a provider that remembers the keys of refused
-    /// requests can't make us believe in an acceptance.
-    Refused,
-}
-
-impl<'a> Next<'a> {
-    const fn new(state: DeliveryState, detail: &'a str) -> Self {
-        Self { state, detail, next_at_ms: None, attempts: 0, key: Key::Same, alone: 0 }
-    }
-}
-
-/// One delivery of a group with the same outcome.
-struct Member<'a> {
-    seq: i64,
-    provider_id: Option<&'a str>,
-}
-
-fn next(outcome: &Outcome) -> Next<'_> {
-    match outcome {
-        Outcome::Accepted { .. } => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "answer") },
-        Outcome::Duplicate => {
-            tracing::error!("a provider refused a key as used that was never used before; the delivery is failed");
-            Next { attempts: 1, key: Key::Refused, ..Next::new(DeliveryState::Failed, "key_collision") }
-        }
-        Outcome::Failed(code) => {
-            Next { attempts: 1, key: Key::Refused, ..Next::new(DeliveryState::Failed, code.as_str()) }
-        }
-        Outcome::Unsendable(code) => Next { key: Key::Unused, ..Next::new(DeliveryState::Failed, code.as_str()) },
-        Outcome::Retry { at_ms, code, counts, alone } => Next {
-            next_at_ms: Some(*at_ms),
-            attempts: i64::from(*counts == Counts::AsAttempt),
-            key: Key::Refused,
-            alone: i64::from(*alone),
-            ..Next::new(DeliveryState::RetryWait, code.as_str())
-        },
-        Outcome::Released { alone } => {
-            Next { alone: i64::from(*alone), key: Key::Unused, ..Next::new(DeliveryState::Ready, "") }
-        }
-        Outcome::Unknown { code, look_at_ms } => Next {
-            next_at_ms: Some(*look_at_ms),
-            attempts: 1,
-            key: Key::Doubted,
-            ..Next::new(DeliveryState::Unknown, code.as_str())
-        },
-        Outcome::Erased => Next::new(DeliveryState::Stopped, StopReason::Erased.as_str()),
-    }
-}
-
-/// The same for a delivery that an earlier attempt with this key may have got accepted. A refusal of the repeat says
-/// nothing about that attempt, so the doubt and the key stay.
-fn next_when_doubted(outcome: &Outcome, repeats: Repeats, now_ms: i64) -> Next<'_> {
-    // A delivery whose request has one key for all can't leave it; with a key of its own it may travel alone.
-    let alone = |alone: &bool| i64::from(*alone && repeats == Repeats::Each);
-    match outcome {
-        Outcome::Duplicate => Next { attempts: 1, ..Next::new(DeliveryState::Accepted, "dup_key") },
-        // Even what was not tried now counts, so that asking again comes to an end.
-        Outcome::Failed(code) | Outcome::Unsendable(code) => Next {
-            next_at_ms: Some(now_ms.saturating_add(REFUSED_REPEAT_WAITS_MS)),
-            attempts: 1,
-            ..Next::new(DeliveryState::Unknown, code.as_str())
-        },
-        Outcome::Retry { at_ms, code, counts, alone: wants_alone } => Next {
-            next_at_ms: Some(match repeats {
-                Repeats::Each => *at_ms,
-                Repeats::Whole => (*at_ms).max(now_ms.saturating_add(REFUSED_REPEAT_WAITS_MS)),
-            }),
-            attempts: i64::from(*counts == Counts::AsAttempt),
-            alone: alone(wants_alone),
-            ..Next::new(DeliveryState::RetryWait, code.as_str())
-        },
-        Outcome::Released { alone: wants_alone } => {
-            Next { alone: alone(wants_alone), ..Next::new(DeliveryState::Ready, "") }
-        }
-        Outcome::Erased => Next::new(DeliveryState::UnknownFinal, StopReason::Erased.as_str()),
-        Outcome::Accepted { .. } | Outcome::Unknown { .. } => next(outcome),
-    }
 }
 
 async fn write_group(
@@ -211,13 +86,8 @@ async fn write_group(
     .bind(next.detail)
     .bind(next.next_at_ms)
     .bind(next.attempts)
-    .bind(match next.key {
-        Key::Same => "same",
-        Key::Doubted => "doubted",
-        Key::Unused => "unused",
-        Key::Refused => "refused",
-    })
-    .bind(next.alone)
+    .bind(next.key.as_str())
+    .bind(i64::from(next.alone))
     .bind(now_ms)
     .bind(attempt.0);
     let query = if is_range {
@@ -276,11 +146,7 @@ async fn doubted_among(
     campaign: CampaignId,
     outcomes: &[(i64, Outcome)],
 ) -> Result<HashSet<i64>> {
-    let asked: Vec<i64> = outcomes
-        .iter()
-        .filter(|(_, outcome)| !matches!(outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }))
-        .map(|(seq, _)| *seq)
-        .collect();
+    let asked = to_be_asked_for_doubt(outcomes);
     if asked.is_empty() {
         return Ok(HashSet::new());
     }

@@ -10,6 +10,7 @@ use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use crate::ledger::{
     LedgerError, Result, UnknownDelivery, UnknownGroup, Verdict,
     sqlite::{claims, tally::Moves},
+    verdicts::{provider_id, settled},
 };
 
 /// Unknown deliveries that are due, by attempt.
@@ -144,25 +145,7 @@ async fn settle_one<'a>(
         Verdict::Absent => claims::stop_reason(conn, campaign, seq).await?,
         _ => None,
     };
-    let (state, detail, how): (_, &str, _) = match verdict {
-        Verdict::Accepted { evidence, .. } => (DeliveryState::Accepted, evidence, "log"),
-        Verdict::Refused(code) => (DeliveryState::Failed, code, "refused"),
-        Verdict::Absent => match stopped {
-            Some(reason) => (DeliveryState::Stopped, reason.as_str(), "absent"),
-            None => (DeliveryState::Ready, "absent", "absent"),
-        },
-        Verdict::AskAgain => (DeliveryState::Ready, "ask_again", "asked_again"),
-        Verdict::Resend => (DeliveryState::Ready, "resend", "resend"),
-        Verdict::Later(_) => (DeliveryState::Unknown, "", "later"),
-        Verdict::Final => (DeliveryState::UnknownFinal, "undecided", "final"),
-    };
-    let (next_at_ms, provider_id) = match verdict {
-        Verdict::Later(at_ms) => (Some(*at_ms), None),
-        Verdict::Accepted { provider_id, .. } => (None, provider_id.as_deref()),
-        _ => (None, None),
-    };
-    // What is sent again on purpose is a request of its own, whatever its provider remembers of the first; what was
-    // refused has another key next time, for the provider may remember the old one.
+    let settled = settled(verdict, stopped);
     let done = sqlx::query(
         "UPDATE delivery SET state = ?4, detail = CASE ?5 WHEN '' THEN detail ELSE ?5 END, next_at_ms = ?6,
                 provider_id = coalesce(?7, provider_id), resends = resends + ?8, updated_at_ms = ?9,
@@ -174,19 +157,19 @@ async fn settle_one<'a>(
     .bind(campaign.0)
     .bind(seq)
     .bind(attempt.0)
-    .bind(state.as_str())
-    .bind(detail)
-    .bind(next_at_ms)
-    .bind(provider_id)
-    .bind(i64::from(matches!(verdict, Verdict::Resend)))
+    .bind(settled.state.as_str())
+    .bind(settled.detail)
+    .bind(settled.next_at_ms)
+    .bind(provider_id(verdict))
+    .bind(i64::from(settled.resent))
     .bind(now_ms)
-    .bind(i64::from(matches!(verdict, Verdict::Refused(_))))
+    .bind(i64::from(settled.refused))
     .execute(conn)
     .await?
     .rows_affected();
-    if done == 0 || state == DeliveryState::Unknown {
+    if done == 0 || settled.state == DeliveryState::Unknown {
         return Ok(None);
     }
-    metrics::counter!("dispatch_unknown_settled_total", "how" => how).increment(1);
-    Ok(Some((state, detail)))
+    metrics::counter!("dispatch_unknown_settled_total", "how" => settled.how).increment(1);
+    Ok(Some((settled.state, settled.detail)))
 }

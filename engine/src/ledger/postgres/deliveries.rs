@@ -1,0 +1,97 @@
+//! How statements find deliveries: by month, campaign and number, always all three.
+//!
+//! The month picks the partition; it comes from the campaign and never changes, so it is read once per process. The
+//! numbers of a batch come as two ends where they are a run, as an array else: either way each is found by its whole
+//! key.
+
+use std::sync::PoisonError;
+
+use dispatch_schemas::ids::CampaignId;
+use sqlx::{Postgres, Row as _, postgres::PgArguments, query::Query};
+
+use super::PostgresLedger;
+use crate::ledger::{LedgerError, Result, columns};
+
+/// Campaigns whose month is remembered; with more, all are read anew.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// What the connections of the workers and the scheduler ask of the planner. Each of their statements drives from a
+/// batch into keys, so reading a table whole or joining by hash or merge is never right, whatever the statistics of a
+/// partition that has just begun to fill say; and a plan may be kept for the next batch.
+pub const PLANNING: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+
+impl PostgresLedger {
+    /// The month a campaign's deliveries are kept under.
+    pub(super) async fn month_of(&self, campaign: CampaignId) -> Result<i32> {
+        let known = self.months.lock().unwrap_or_else(PoisonError::into_inner).get(&campaign).copied();
+        if let Some(month) = known {
+            return Ok(month);
+        }
+        let month = sqlx::query("SELECT month FROM campaign WHERE id = $1")
+            .bind(campaign.0)
+            .fetch_optional(&self.engine)
+            .await?
+            .ok_or(LedgerError::NotFound("campaign"))?
+            .try_get(0)?;
+        let mut months = self.months.lock().unwrap_or_else(PoisonError::into_inner);
+        if months.len() >= REMEMBERED_MAX {
+            months.clear();
+        }
+        months.insert(campaign, month);
+        Ok(month)
+    }
+
+    /// Where a campaign's deliveries are.
+    pub(super) async fn kept(&self, campaign: CampaignId) -> Result<Kept> {
+        Ok(Kept { campaign, month: self.month_of(campaign).await? })
+    }
+
+    /// The same; nothing when there is no such campaign.
+    pub(super) async fn find_kept(&self, campaign: CampaignId) -> Result<Option<Kept>> {
+        match self.kept(campaign).await {
+            Ok(kept) => Ok(Some(kept)),
+            Err(LedgerError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where deliveries are: their campaign and the month it is kept under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kept {
+    pub(super) campaign: CampaignId,
+    pub(super) month: i32,
+}
+
+/// The numbers of a batch, ascending.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    Run(i64, i64),
+    These(&'a [i64]),
+}
+
+impl<'a> Numbers<'a> {
+    pub(super) fn of(numbers: &'a [i64]) -> Self {
+        match columns::run(numbers) {
+            Some((first, last)) => Self::Run(first, last),
+            None => Self::These(numbers),
+        }
+    }
+
+    /// The condition on a column, whose parameters begin at `$at` and are the statement's last.
+    pub(super) fn condition(&self, column: &str, at: usize) -> String {
+        match self {
+            Self::Run(..) => format!("{column} BETWEEN ${at} AND ${}", at + 1),
+            Self::These(_) => format!("{column} = ANY(${at})"),
+        }
+    }
+
+    /// Binds them.
+    pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        match self {
+            Self::Run(first, last) => query.bind(first).bind(last),
+            Self::These(numbers) => query.bind(*numbers),
+        }
+    }
+}
