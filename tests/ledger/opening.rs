@@ -65,7 +65,7 @@ async fn a_closed_ledger_is_whole_in_its_file_alone() {
     let opted_out = world.ledger.tenant_keys(world.tenant).await.unwrap().address_hash(Channel::Email, "anna@shop.eu");
     world.ledger.close_gates(world.tenant, Channel::Email, &[opted_out], StopReason::Unsubscribed).await.unwrap();
     world.ledger.close().await;
-    let log = format!("{}-wal", world.place.files().display());
+    let log = format!("{}-wal", world.place.whereabouts().display());
     assert!(std::fs::metadata(&log).map_or(0, |log| log.len()) == 0, "the log is gone or empty");
     let refused = world.ledger.check().await.unwrap_err();
     assert!(matches!(&refused, LedgerError::Unavailable(why) if why.contains("closed")), "{refused}");
@@ -73,7 +73,7 @@ async fn a_closed_ledger_is_whole_in_its_file_alone() {
     world.ledger.close().await;
 
     let copy = Folder::new();
-    std::fs::copy(world.place.files(), copy.file()).unwrap();
+    std::fs::copy(world.place.whereabouts(), copy.file()).unwrap();
     let ledger = open(&copy.file(), &world.master).await.unwrap();
     let progress = ledger.progress(world.tenant, sending.id).await.unwrap();
     assert_eq!((progress.state, progress.audience), (CampaignState::Running, 20));
@@ -181,7 +181,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     let attempt = sending.claim_all(&[0, 1, 2]).await;
     sending.record_all(attempt, &[0], &crate::suite::sending::accepted()).await;
     // What a killed process leaves: the file and its log, as they are at this moment.
-    let (from, to) = (world.place.files(), Folder::new());
+    let (from, to) = (world.place.whereabouts(), Folder::new());
     for ending in ["", "-wal"] {
         let name = |file: &Path| format!("{}{ending}", file.display());
         std::fs::copy(name(&from), name(&to.file())).unwrap();

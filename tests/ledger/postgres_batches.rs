@@ -1,6 +1,5 @@
 //! The batches of workers and schedulers on PostgreSQL, several processes at once: each test has a database of its own
-//! on the server that `DISPATCH_TEST_POSTGRES` names (`postgres://…`, a role that may make databases), and is left out
-//! without `--include-ignored`.
+//! on the server that `DISPATCH_TEST_POSTGRES_URL` names (`postgres://…`, a role that may make databases).
 
 #![expect(
     clippy::unwrap_used,

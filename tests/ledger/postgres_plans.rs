@@ -2,7 +2,7 @@
 //! planned for any: none may read a table of millions from end to end, and each finds deliveries by their whole key in
 //! one partition.
 
-use dispatch_engine::ledger::{End, Schedule as _, Verdict, postgres::PLANNING};
+use dispatch_engine::ledger::{End, Schedule as _, Verdict, postgres::SETTINGS};
 use dispatch_schemas::states::StopReason;
 use dispatch_workers::{
     delivery::{Claim, Claims as _, Counts, Outcome, Timing},
@@ -22,7 +22,6 @@ const DELIVERIES: i64 = 60_000;
 const BATCH: i64 = 1_000;
 
 #[test]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 fn no_statement_reads_a_large_table_from_end_to_end() {
     if !own_process::is_own() {
         // What other tests run beside this one is none of its business.
@@ -39,7 +38,7 @@ fn no_statement_reads_a_large_table_from_end_to_end() {
         let mut wrong = Vec::new();
         for mode in ["force_custom_plan", "force_generic_plan"] {
             let mut explained = 0;
-            let mut conn = database.connect_with(&PLANNING).await;
+            let mut conn = database.connect_with(&SETTINGS).await;
             sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut conn).await.unwrap();
             for sql in &seen {
                 let verb = sql.split_whitespace().next().unwrap_or("").to_ascii_uppercase();

@@ -30,7 +30,6 @@ fn deferred() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn what_two_processes_claim_at_once_is_claimed_once() {
     const DELIVERIES: i64 = 2_000;
     let database = Database::with_deliveries(DELIVERIES).await;
@@ -72,7 +71,6 @@ async fn close_gate(conn: &mut PgConnection, seq: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn nothing_is_claimed_after_its_closing_has_returned() {
     const DELIVERIES: i64 = 300;
     let database = Database::with_deliveries(DELIVERIES).await;
@@ -126,7 +124,6 @@ async fn frozen_claims(conn: &mut PgConnection) -> i64 {
 }
 
 #[tokio::test]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn a_claimer_that_freezes_does_not_hold_up_a_closing() {
     let database = Database::with_deliveries(10).await;
     let plan = database.plan(Class::ClientId);
@@ -148,7 +145,6 @@ async fn a_claimer_that_freezes_does_not_hold_up_a_closing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn two_schedulers_find_each_recipient_once() {
     const CONTACTS: i64 = 5_000;
     let database = Database::with_contacts(CONTACTS).await;
@@ -172,7 +168,6 @@ async fn two_schedulers_find_each_recipient_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn two_schedulers_that_do_everything_at_once_count_each_thing_once() {
     const DELIVERIES: i64 = 400;
     let database = Database::with_deliveries(DELIVERIES).await;
@@ -251,7 +246,6 @@ async fn sweep(ledger: &PostgresLedger, round: i64) {
 }
 
 #[tokio::test]
-#[ignore = "needs the server that DISPATCH_TEST_POSTGRES names"]
 async fn schedulers_that_live_know_each_other() {
     let database = Database::with_contacts(1).await;
     let (one, other) = (database.open().await, database.open().await);

@@ -24,7 +24,7 @@ use dispatch_workers::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
 
 /// The server these tests run against: a role that may make databases.
-pub(crate) const SERVER: &str = "DISPATCH_TEST_POSTGRES";
+pub(crate) const SERVER: &str = "DISPATCH_TEST_POSTGRES_URL";
 
 /// The month all campaigns here are kept under; there are partitions of the months around it.
 pub(crate) const MONTH: i32 = 203_106;
@@ -88,14 +88,10 @@ impl Database {
         let mut conn = PgConnection::connect_with(&server).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut conn).await.unwrap();
         let database = Self { url, server, name, master: MasterKey::generate(entropy.as_ref()), entropy };
-        PostgresLedger::migrate(&database.options()).await.unwrap();
+        PostgresLedger::migrate(&database.options(), 0).await.unwrap();
         let mut conn = database.connect().await;
         for month in MONTHS {
-            let sql = format!(
-                "CREATE TABLE IF NOT EXISTS delivery_{month} PARTITION OF delivery FOR VALUES IN ({month})
-                   WITH (fillfactor = 35)"
-            );
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+            sqlx::query("SELECT keep_month($1)").bind(month).execute(&mut conn).await.unwrap();
         }
         let (_, root_key) = database.master.new_tenant(TENANT, database.entropy.as_ref());
         sqlx::query("INSERT INTO tenant (id, name, root_key, created_at_ms) VALUES ($1, 'first', $2, 0)")

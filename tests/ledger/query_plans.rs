@@ -119,7 +119,7 @@ async fn run_the_rest(world: &World) {
 
 /// The steps of the plans that a rule forbids, with their statements.
 async fn explain(world: &World, statements: BTreeSet<String>, forbidden: fn(&str, &str) -> bool) -> Vec<String> {
-    let mut conn = crate::reader(&world.place.files()).await;
+    let mut conn = crate::reader(&world.place.whereabouts()).await;
     let mut wrong = Vec::new();
     let mut explained = 0;
     for sql in statements {

@@ -71,7 +71,7 @@ impl Place for Folder {
         Arc::new(SqliteLedger::open(&self.file(), master.clone(), clock, entropy).await.unwrap())
     }
 
-    fn files(&self) -> PathBuf {
+    fn whereabouts(&self) -> PathBuf {
         self.file()
     }
 

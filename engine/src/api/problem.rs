@@ -178,10 +178,19 @@ impl From<LedgerError> for Problem {
             LedgerError::NotFound(what) => Self::new(Kind::NOT_FOUND, format!("there is no such {what}")),
             LedgerError::Conflict { code, message } => Self { code: Some(code), ..Self::new(Kind::CONFLICT, message) },
             LedgerError::KeyReused => Self::new(Kind::KEY_REUSED, LedgerError::KeyReused.to_string()),
-            LedgerError::Unavailable(_) => {
+            LedgerError::Unavailable(_) | LedgerError::Contended => {
                 tracing::warn!(%error, "the ledger refused an API call");
                 Self::new(Kind::UNAVAILABLE, "the ledger cannot be used now; nothing was changed, try again")
                     .retry_after(RETRY_AFTER_S)
+            }
+            LedgerError::Disconnected => {
+                tracing::warn!(%error, "the ledger did not answer an API call");
+                Self::new(
+                    Kind::UNAVAILABLE,
+                    "the ledger did not answer; whether the call took effect is not known: look, or send it again \
+                     with the same Idempotency-Key",
+                )
+                .retry_after(RETRY_AFTER_S)
             }
             LedgerError::InUse(_) | LedgerError::Open(_) | LedgerError::Corrupt(_) => {
                 tracing::error!(%error, "an API call failed");

@@ -97,7 +97,9 @@ impl From<io::Error> for CliError {
 impl From<LedgerError> for CliError {
     fn from(error: LedgerError) -> Self {
         match error {
-            LedgerError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            LedgerError::Unavailable(_) | LedgerError::Contended | LedgerError::Disconnected => {
+                Self::Unavailable(error.to_string())
+            }
             error => Self::Failed(error.to_string()),
         }
     }

@@ -28,3 +28,10 @@ pub use schedule::{End, Schedule, Verdict};
 
 /// How long the answer of a call with an Idempotency-Key is kept, milliseconds.
 pub const ANSWERS_KEPT_MS: i64 = 24 * 3_600_000;
+
+/// Milliseconds after which an upload that nothing was written for was left by a process that died, where other
+/// processes may have the ledger open: a living one stores a batch of even a slow upload in less.
+pub const UPLOAD_SILENT_MS: i64 = 10 * 60_000;
+
+/// Fields a list keeps the names of: as many as one recipient can have.
+pub(crate) const LIST_FIELDS_MAX: i64 = 1_000;

@@ -60,6 +60,8 @@ CREATE TABLE list (
     kind text NOT NULL DEFAULT 'contacts' CHECK (kind IN ('contacts', 'messages')),
     name text NOT NULL,
     contacts bigint NOT NULL DEFAULT 0,
+    -- The names of the fields its completed uploads have brought, as a JSON array.
+    fields text NOT NULL DEFAULT '[]',
     created_at_ms bigint NOT NULL,
     UNIQUE (tenant_id, kind, name)
 );
@@ -71,6 +73,8 @@ CREATE TABLE import (
     state text NOT NULL CHECK (state IN ('running', 'applying', 'completed', 'rolling_back', 'failed')),
     totals text NOT NULL DEFAULT '{}',
     report text NOT NULL DEFAULT 'null',
+    -- The names of the fields it brings, as a JSON array.
+    fields text NOT NULL DEFAULT '[]',
     error text,
     -- Contacts of the upload that were erased before it completed.
     erased bigint NOT NULL DEFAULT 0,
@@ -84,8 +88,8 @@ CREATE TABLE import (
 -- One upload at a time per list.
 CREATE UNIQUE INDEX import_unfinished ON import (list_id) WHERE state IN ('running', 'applying', 'rolling_back');
 
--- Ids count up, so the contacts of one upload lie together and a campaign over them reads in order. A process takes
--- them in blocks.
+-- Ids count up, so the contacts of one upload lie together and a campaign over them reads in order. They are taken in
+-- blocks, each when it is needed: a contact of an upload has a higher id than all that were there when it began.
 CREATE SEQUENCE contact_id AS bigint;
 
 CREATE TABLE contact (
@@ -305,21 +309,39 @@ CREATE TABLE account_pause (
 -- One that works for a tenant sets dispatch.tenant for the length of its transaction; the scheduler's and the workers'
 -- connections have dispatch.scope = 'engine'. FORCE makes the policies hold for the tables' owner too; a superuser
 -- passes them, so the engine should not be one.
-DO $$
-DECLARE
-    name text;
-    owner text;
+CREATE FUNCTION keep_apart(name text, owner text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    FOREACH name IN ARRAY ARRAY['tenant', 'api_key', 'idempotency', 'source', 'list', 'import', 'contact',
-                                'contact_change', 'gate', 'template', 'campaign', 'expansion', 'campaign_list',
-                                'tally', 'delivery', 'waiting', 'message', 'attempt']
-    LOOP
-        owner := CASE name WHEN 'tenant' THEN 'id' ELSE 'tenant_id' END;
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-        EXECUTE format(
-            'CREATE POLICY tenants_apart ON %I USING (
-                 (SELECT current_setting(''dispatch.scope'', true)) = ''engine''
-                 OR %I = (SELECT nullif(current_setting(''dispatch.tenant'', true), '''')::bigint))', name, owner);
-    END LOOP;
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+    EXECUTE format(
+        'CREATE POLICY tenants_apart ON %I USING (
+             (SELECT current_setting(''dispatch.scope'', true)) = ''engine''
+             OR %I = (SELECT nullif(current_setting(''dispatch.tenant'', true), '''')::bigint))', name, owner);
+END $$;
+
+SELECT keep_apart(name, CASE name WHEN 'tenant' THEN 'id' ELSE 'tenant_id' END)
+  FROM unnest(ARRAY['tenant', 'api_key', 'idempotency', 'source', 'list', 'import', 'contact', 'contact_change', 'gate',
+                    'template', 'campaign', 'expansion', 'campaign_list', 'tally', 'delivery', 'waiting', 'message',
+                    'attempt']) AS t (name);
+
+-- Makes the partition for a month's deliveries, unless it is there. It is attached and not created as one, because
+-- attaching lets the other months be written meanwhile. A reader of the partition itself meets the wall too. Its rows
+-- change often: dead ones go before they fill its pages, and its statistics follow a table that grows by millions an
+-- hour.
+CREATE FUNCTION keep_month(month integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    name text := 'delivery_' || month;
+BEGIN
+    -- One at a time: "DSPL".
+    PERFORM pg_advisory_xact_lock(1146310732, 0);
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'delivery'::regclass AND c.relname = name) THEN
+        RETURN;
+    END IF;
+    EXECUTE format(
+        'CREATE TABLE %I (LIKE delivery INCLUDING ALL, CHECK (month = %s)) WITH (fillfactor = 35,
+             autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1,
+             autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)', name, month);
+    PERFORM keep_apart(name, 'tenant_id');
+    EXECUTE format('ALTER TABLE delivery ATTACH PARTITION %I FOR VALUES IN (%s)', name, month);
 END $$;

@@ -1,6 +1,6 @@
 //! Uploads: all of a file or nothing.
 
-use dispatch_engine::ledger::{LedgerError, StoreCounts};
+use dispatch_engine::ledger::{LedgerError, StoreCounts, UPLOAD_SILENT_MS};
 use dispatch_schemas::{
     ids::ListId,
     states::{Channel, ImportState, StopReason},
@@ -94,6 +94,8 @@ pub(crate) async fn an_upload_cut_off_is_removed_at_the_next_start(fixture: &dyn
     let ids_given = world.ledger.contact_ids(1).await.unwrap();
 
     let world = world.reopened().await;
+    // Where other processes may have the ledger open, one that is silent for long is dead.
+    world.clock.advance(UPLOAD_SILENT_MS + 1);
     assert_eq!(world.ledger.recover_imports().await.unwrap(), 1);
     assert_eq!(world.ledger.recover_imports().await.unwrap(), 0);
     let import = world.ledger.import(world.tenant, id).await.unwrap();
@@ -127,6 +129,7 @@ pub(crate) async fn an_upload_that_was_being_applied_is_finished_at_the_next_sta
     }
     drop(completing);
     let world = world.reopened().await;
+    world.clock.advance(UPLOAD_SILENT_MS + 1);
     world.ledger.recover_imports().await.unwrap();
     let import = world.ledger.import(world.tenant, id).await.unwrap();
     assert_eq!((import.state, import.totals.added, import.totals.updated), (ImportState::Completed, 1, 12_000));

@@ -43,8 +43,8 @@ pub(crate) trait Fixture: Sync {
 pub(crate) trait Place: Send + Sync {
     /// Opens the ledger with all that was there before.
     async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger>;
-    /// Where in the file system that is.
-    fn files(&self) -> PathBuf;
+    /// Where that is: the path of a file, the name of a schema.
+    fn whereabouts(&self) -> PathBuf;
     /// A campaign's counts and rows at one moment.
     async fn counts(&self, campaign: CampaignId) -> Counts;
     /// Contacts that are stored in a list, seen or unseen.

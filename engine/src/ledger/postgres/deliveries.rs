@@ -15,12 +15,6 @@ use crate::ledger::{LedgerError, Result, columns};
 /// Campaigns whose month is remembered; with more, all are read anew.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// What the connections of the workers and the scheduler ask of the planner. Each of their statements drives from a
-/// batch into keys, so reading a table whole or joining by hash or merge is never right, whatever the statistics of a
-/// partition that has just begun to fill say; and a plan may be kept for the next batch.
-pub const PLANNING: [(&str, &str); 3] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
-
 impl PostgresLedger {
     /// The month a campaign's deliveries are kept under.
     pub(super) async fn month_of(&self, campaign: CampaignId) -> Result<i32> {

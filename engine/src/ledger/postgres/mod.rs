@@ -11,19 +11,32 @@
 //! one, and a busy campaign could keep an opt-out waiting; the queue of an advisory lock is fair, and it costs a batch
 //! one lock where rows cost one per recipient.
 
+mod campaigns;
 mod claims;
+mod connecting;
 mod deliveries;
 mod expansion;
+mod gates;
+mod imports;
 mod limits;
+mod lists;
+mod messages;
+mod months;
 mod open;
+mod recipients;
+mod retrying;
+mod rows;
 mod schedule;
 mod tally;
+mod templates;
+mod tenants;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use async_trait::async_trait;
 use dispatch_schemas::ids::{CampaignId, TenantId};
 use dispatch_workers::{
     clock::{Clock, Entropy},
@@ -31,9 +44,11 @@ use dispatch_workers::{
 };
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-pub use deliveries::PLANNING;
-
-use super::Result;
+pub use self::{
+    connecting::{connect_options, connect_options_without_tls},
+    open::SETTINGS,
+};
+use super::{Ledger, Result};
 
 /// The ledger on PostgreSQL.
 pub struct PostgresLedger {
@@ -94,4 +109,21 @@ async fn lock_gates_shared(conn: &mut PgConnection, tenant: TenantId) -> Result<
 async fn lock_gates(conn: &mut PgConnection, tenant: TenantId) -> Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(tenant.0).execute(conn).await?;
     Ok(())
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    async fn check(&self) -> Result<()> {
+        sqlx::query("UPDATE ledger SET id = id").execute(&self.engine).await?;
+        Ok(())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn close(&self) {
+        self.engine.close().await;
+        self.tenants.close().await;
+    }
 }

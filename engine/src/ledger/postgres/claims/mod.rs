@@ -43,19 +43,20 @@ impl Claims for PostgresLedger {
         // The queue may bring a job twice.
         seqs.sort_unstable();
         seqs.dedup();
-        Ok(self.claim_batch(claim, &seqs).await?)
+        // Not again when the connection broke: what may have been claimed is not claimed again.
+        Ok(self.once("claim", || self.claim_batch(claim, &seqs)).await?)
     }
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
-        Ok(self.claim_root(claim, root).await?)
+        Ok(self.once("claim_again", || self.claim_root(claim, root)).await?)
     }
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
-        Ok(self.record_outcomes(record).await?)
+        Ok(self.repeatable("record", || self.record_outcomes(record)).await?)
     }
 
     async fn defer(&self, plan: &Plan, waits: &[(i64, i64)]) -> std::result::Result<(), LedgerUnavailable> {
-        Ok(self.defer_ready(plan, waits).await?)
+        Ok(self.repeatable("defer", || self.defer_ready(plan, waits)).await?)
     }
 
     async fn destinations(

@@ -132,7 +132,7 @@ async fn close_attempt(
     (recorded, unsent): (u64, u64),
     now_ms: i64,
 ) -> Result<()> {
-    // What was unsent was not sent: it does not count in the day's limit either. The attempt is found by its id: said
+    // What was not sent does not count in the day's limit either. The attempt is found by its id: said
     // so that the index of what is open is not taken for it.
     sqlx::query(
         "UPDATE attempt SET open = open - $2, deliveries = deliveries - $4,

@@ -10,7 +10,7 @@ use dispatch_schemas::{
 };
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{load, not_now};
+use super::load;
 use crate::ledger::{
     LedgerError, Result,
     sqlite::{rows, tally::Moves},
@@ -140,7 +140,7 @@ pub(super) async fn retry(
     let campaign = load(conn, tenant, id).await?;
     match campaign.state {
         CampaignState::Running | CampaignState::Paused | CampaignState::Completed => {}
-        state => return Err(not_now("retried", state)),
+        state => return Err(LedgerError::not_now("retried", state)),
     }
     if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
         return Err(LedgerError::conflict("campaign-expired", "this campaign's expires_at has passed"));

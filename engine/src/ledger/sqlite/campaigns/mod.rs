@@ -116,7 +116,7 @@ impl Campaigns for SqliteLedger {
                     let campaign = load(conn, tenant, id).await?;
                     match campaign.state {
                         CampaignState::Running | CampaignState::Scheduled | CampaignState::Paused => {}
-                        state => return Err(not_now("paused", state)),
+                        state => return Err(LedgerError::not_now("paused", state)),
                     }
                     sqlx::query("UPDATE campaign SET state = 'paused', pause_reason = ? WHERE id = ?")
                         .bind(reason)
@@ -137,7 +137,7 @@ impl Campaigns for SqliteLedger {
                     let campaign = load(conn, tenant, id).await?;
                     match campaign.state {
                         CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
-                        state => return Err(not_now("resumed", state)),
+                        state => return Err(LedgerError::not_now("resumed", state)),
                     }
                     let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
                     sqlx::query("UPDATE campaign SET state = ?, pause_reason = NULL WHERE id = ?")
@@ -158,7 +158,7 @@ impl Campaigns for SqliteLedger {
                 Box::pin(async move {
                     let campaign = load(conn, tenant, id).await?;
                     if campaign.state == CampaignState::Completed {
-                        return Err(not_now("cancelled", campaign.state));
+                        return Err(LedgerError::not_now("cancelled", campaign.state));
                     }
                     // A draft has no deliveries to wait for.
                     let ended = (campaign.state == CampaignState::Draft).then_some(now_ms);
@@ -243,11 +243,6 @@ pub(super) const fn channel_of(content: &TemplateSource) -> Channel {
         Content::Email { .. } => Channel::Email,
         Content::Sms { .. } => Channel::Sms,
     }
-}
-
-/// `done` is what was asked for, as in "cannot be paused".
-fn not_now(done: &str, state: CampaignState) -> LedgerError {
-    LedgerError::conflict("campaign-state", format!("a campaign that is {state} cannot be {done}"))
 }
 
 async fn load(conn: &mut SqliteConnection, tenant: TenantId, id: CampaignId) -> Result<Campaign> {

@@ -17,10 +17,7 @@ use dispatch_schemas::{
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{SqliteLedger, rows};
-use crate::ledger::{Imports, LedgerError, NewContacts, Result, StoreCounts};
-
-/// Fields a list keeps the names of: as many as one recipient can have.
-const FIELDS_MAX: i64 = 1_000;
+use crate::ledger::{Imports, LIST_FIELDS_MAX, LedgerError, NewContacts, Result, StoreCounts};
 
 /// Contacts changed or removed in one transaction when an upload ends.
 const CONTACTS_PER_STEP: i64 = 5_000;
@@ -233,7 +230,7 @@ async fn apply_step(conn: &mut SqliteConnection, import: ImportId, now_ms: i64) 
           WHERE id = (SELECT list_id FROM import WHERE id = ?1 AND state = 'applying')",
     )
     .bind(import.0)
-    .bind(FIELDS_MAX)
+    .bind(LIST_FIELDS_MAX)
     .execute(&mut *conn)
     .await?;
     sqlx::query("UPDATE import SET state = 'completed', ended_at_ms = ? WHERE id = ? AND state = 'applying'")

@@ -1,16 +1,29 @@
 //! Why the ledger did not do what it was asked.
 
+mod postgres;
+mod sqlite;
+
+use std::io::ErrorKind;
+
+use dispatch_schemas::states::CampaignState;
 use dispatch_workers::delivery::LedgerUnavailable;
+use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 
 /// What an operation of the ledger returns.
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Why the ledger did not do what it was asked. Nothing was changed then.
+/// Why the ledger did not do what it was asked. Nothing was changed then, but for [`Self::Disconnected`].
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// It cannot be reached, is busy or full. Worth trying again.
     #[error("the ledger cannot be used now: {0}")]
     Unavailable(String),
+    /// Other transactions were in its way and the database took it back. Worth trying again at once.
+    #[error("the ledger cannot be used now: other calls were in its way")]
+    Contended,
+    /// The connection broke before the answer came: whether anything was changed is not known.
+    #[error("the ledger cannot be used now: its connection broke")]
+    Disconnected,
     /// There is no such thing, or it is another tenant's.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -42,11 +55,18 @@ impl LedgerError {
         Self::Conflict { code, message: message.into() }
     }
 
+    /// `done` is what was asked for, as in "cannot be paused".
+    pub(in crate::ledger) fn not_now(done: &str, state: CampaignState) -> Self {
+        Self::conflict("campaign-state", format!("a campaign that is {state} cannot be {done}"))
+    }
+
     /// What is wrong, without the words [`Self::Unavailable`] puts before it: for a sentence that has its own.
     #[must_use]
     pub fn into_reason(self) -> String {
         match self {
             Self::Unavailable(reason) => reason,
+            Self::Contended => "other calls were in its way".to_owned(),
+            Self::Disconnected => "its connection broke".to_owned(),
             error => error.to_string(),
         }
     }
@@ -62,27 +82,29 @@ impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt("a column"),
-            // The database's own words may quote values of a statement, so only its code is kept.
-            sqlx::Error::Database(error) => {
-                let code = error.code().unwrap_or_default();
-                Self::Unavailable(match code.as_ref() {
-                    "13" => "the disk is full (SQLite 13); free some space, nothing is lost".to_owned(),
-                    // A write that failed, a file that could not be synced or made longer.
-                    "778" | "1034" | "4874" => format!(
-                        "the disk is full or failing (SQLite {code}); free some space or look at the disk, nothing is lost"
-                    ),
-                    "5" | "6" | "261" | "517" => "it is busy or locked (SQLite 5)".to_owned(),
-                    "8" | "264" | "520" | "776" | "1032" | "1544" => {
-                        "it is read-only (SQLite 8); check the file's and folder's rights".to_owned()
-                    }
-                    "11" | "26" => "the file is damaged or not a database (SQLite 11)".to_owned(),
-                    code => format!("database error {code}"),
-                })
-            }
-            sqlx::Error::Io(error) => Self::Unavailable(format!("{}", error.kind())),
+            sqlx::Error::Database(error) => explained(error.as_ref()),
+            sqlx::Error::Io(error) => match error.kind() {
+                ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::TimedOut
+                | ErrorKind::UnexpectedEof => Self::Disconnected,
+                kind => Self::Unavailable(format!("{kind}")),
+            },
             sqlx::Error::PoolClosed => Self::Unavailable("it was closed".to_owned()),
             sqlx::Error::PoolTimedOut => Self::Unavailable("all its connections are busy".to_owned()),
-            _ => Self::Unavailable("its connection broke".to_owned()),
+            sqlx::Error::Tls(_) => Self::Unavailable("the server's certificate is not accepted".to_owned()),
+            _ => Self::Disconnected,
         }
+    }
+}
+
+/// The database's own words may quote values of a statement, so only its code is kept.
+fn explained(error: &dyn DatabaseError) -> LedgerError {
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+        postgres::explained(&code)
+    } else {
+        sqlite::explained(&code)
     }
 }

@@ -1,0 +1,236 @@
+//! Single messages: deliveries of a stream that always runs.
+
+use async_trait::async_trait;
+use dispatch_schemas::{
+    api::{messages::MessageStatus, templates::StoredTemplate, time::Moment},
+    ids::{CampaignId, ContactId, ListId, TenantId},
+    states::{Channel, DeliveryState},
+};
+use dispatch_workers::{
+    clock::Entropy,
+    sealing::{Column, SendKeys, TenantKeys},
+};
+use sqlx::{PgConnection, Row as _};
+
+use super::{
+    PostgresLedger, campaigns::channel_of, lists::check_source, lock_gates_shared, months::month_at, rows, tally::Moves,
+};
+use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage, Tenants};
+
+/// The stream a single message joins: made with its first one.
+struct Stream<'a> {
+    tenant: TenantId,
+    template: &'a StoredTemplate,
+    terms: &'a MessageTerms,
+    /// Used if the stream or the list is new.
+    ids: (CampaignId, ListId),
+}
+
+#[async_trait]
+impl Messages for PostgresLedger {
+    async fn create_message(
+        &self,
+        tenant: TenantId,
+        template: &StoredTemplate,
+        terms: &MessageTerms,
+        message: SealedMessage,
+        once: Option<&Once>,
+    ) -> Result<Replayable<(CampaignId, i64)>> {
+        let keys = Tenants::tenant_keys(self, tenant).await?;
+        let ids = (CampaignId::from_random(self.draw()), ListId::from_random(self.draw()));
+        let stream = Stream { tenant, template, terms, ids };
+        let (message, now_ms) = (&message, self.now_ms());
+        self.make_stream_month(&stream, now_ms).await?;
+        self.once("create_message", || async {
+            let mut transaction = self.for_tenant(tenant).await?;
+            if let Some(earlier) = rows::replay(&mut transaction, tenant, once, now_ms).await? {
+                return Ok(earlier);
+            }
+            // An erasure is before it, and finds its gates closed, or after it, and finds the person.
+            lock_gates_shared(&mut transaction, tenant).await?;
+            let stored = store(&mut transaction, &stream, message, &keys, self.entropy.as_ref(), now_ms).await?;
+            let stored = rows::remember(&mut transaction, tenant, once, now_ms, stored).await?;
+            transaction.commit().await?;
+            Ok(stored)
+        })
+        .await
+    }
+
+    async fn message(&self, tenant: TenantId, campaign: CampaignId, seq: i64) -> Result<MessageStatus> {
+        let row = sqlx::query(
+            "SELECT d.state, d.detail, d.updated_at_ms FROM campaign c
+               JOIN delivery d ON d.month = c.month AND d.campaign_id = c.id AND d.seq = $3
+              WHERE c.id = $1 AND c.tenant_id = $2 AND c.lane = 'transactional'",
+        )
+        .bind(campaign.0)
+        .bind(tenant.0)
+        .bind(seq)
+        .fetch_optional(&mut *self.for_tenant(tenant).await?)
+        .await?
+        .ok_or(LedgerError::NotFound("message"))?;
+        let detail: String = row.try_get("detail")?;
+        Ok(MessageStatus {
+            id: message_id(&self.send_keys, campaign, seq),
+            state: rows::word(&row, "state")?,
+            detail: (!detail.is_empty()).then_some(detail),
+            updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
+        })
+    }
+}
+
+impl PostgresLedger {
+    /// Sees to it that deliveries of a stream can be stored, should it be new.
+    async fn make_stream_month(&self, stream: &Stream<'_>, now_ms: i64) -> Result<()> {
+        let known = sqlx::query("SELECT 1 FROM campaign WHERE stream_key = $1 AND tenant_id = $2")
+            .bind(stream.key())
+            .bind(stream.tenant.0)
+            .fetch_optional(&mut *self.for_tenant(stream.tenant).await?)
+            .await?;
+        if known.is_some() { Ok(()) } else { self.make_month(month_at(now_ms)).await }
+    }
+}
+
+impl Stream<'_> {
+    fn key(&self) -> String {
+        format!("{}/{}/{}/{}", self.tenant, self.template.id, self.terms.purpose, self.terms.account)
+    }
+}
+
+/// The id a single message is asked for by: its first send key.
+fn message_id(send_keys: &SendKeys, campaign: CampaignId, seq: i64) -> String {
+    send_keys.make(campaign, seq, 0).to_string()
+}
+
+async fn store(
+    conn: &mut PgConnection,
+    stream: &Stream<'_>,
+    message: &SealedMessage,
+    keys: &TenantKeys,
+    entropy: &dyn Entropy,
+    now_ms: i64,
+) -> Result<(CampaignId, i64)> {
+    check_source(conn, stream.tenant, stream.terms.source).await?;
+    let list = list(conn, stream, now_ms).await?;
+    let campaign = campaign(conn, stream, now_ms).await?;
+    let (contact, key) = contact(conn, stream.tenant, list, message).await?;
+    let sealed = keys.open_contact(contact, &key).map_err(|_| LedgerError::Corrupt("a contact's key"))?.seal(
+        Column::Message,
+        &message.variables,
+        entropy,
+    );
+    // Last: from here on the stream's next message waits for this one's commit.
+    let seq: i64 = sqlx::query(
+        "WITH next AS (
+             UPDATE expansion SET next_seq = next_seq + 1 WHERE campaign_id = $1 RETURNING next_seq - 1 AS seq),
+         stored AS (
+             INSERT INTO delivery (month, campaign_id, seq, tenant_id, contact_id, state, updated_at_ms)
+             SELECT c.month, $1, next.seq, $2, $3, 'ready', $4 FROM next CROSS JOIN campaign c WHERE c.id = $1),
+         kept AS (
+             INSERT INTO message (campaign_id, seq, tenant_id, sealed) SELECT $1, next.seq, $2, $5 FROM next)
+         SELECT seq FROM next",
+    )
+    .bind(campaign.0)
+    .bind(stream.tenant.0)
+    .bind(contact.0)
+    .bind(now_ms)
+    .bind(sealed)
+    .fetch_one(&mut *conn)
+    .await?
+    .try_get(0)?;
+    let mut moves = Moves::default();
+    moves.entered(DeliveryState::Ready, "", 1);
+    moves.write(campaign, conn).await?;
+    Ok((campaign, seq))
+}
+
+async fn list(conn: &mut PgConnection, stream: &Stream<'_>, now_ms: i64) -> Result<ListId> {
+    // One per source, so that every person's source is known.
+    let name = stream.terms.source.to_string();
+    sqlx::query(
+        "INSERT INTO list (id, tenant_id, source_id, kind, name, created_at_ms) VALUES ($1, $2, $3, 'messages', $4, $5)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(stream.ids.1.0)
+    .bind(stream.tenant.0)
+    .bind(stream.terms.source.0)
+    .bind(&name)
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await?;
+    let row = sqlx::query("SELECT id FROM list WHERE tenant_id = $1 AND kind = 'messages' AND name = $2")
+        .bind(stream.tenant.0)
+        .bind(name)
+        .fetch_one(conn)
+        .await?;
+    Ok(ListId(row.try_get(0)?))
+}
+
+async fn campaign(conn: &mut PgConnection, stream: &Stream<'_>, now_ms: i64) -> Result<CampaignId> {
+    let made = sqlx::query(
+        "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, content,
+                               stream_key, created_at_ms, launched_at_ms, month)
+         VALUES ($1, $2, $3, 'transactional', 'running', $4, $5, 'at_least_once', $6, $7, $8, $9, $9, $10)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(stream.ids.0.0)
+    .bind(stream.tenant.0)
+    .bind(&stream.template.template.name)
+    .bind(channel_of(&stream.template.template.source).as_str())
+    .bind(stream.terms.purpose.as_str())
+    .bind(&stream.terms.account)
+    .bind(rows::to_json(&stream.template.template.source)?)
+    .bind(stream.key())
+    .bind(now_ms)
+    .bind(month_at(now_ms))
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    if made == 1 {
+        sqlx::query("INSERT INTO expansion (campaign_id, tenant_id, done) VALUES ($1, $2, true)")
+            .bind(stream.ids.0.0)
+            .bind(stream.tenant.0)
+            .execute(conn)
+            .await?;
+        return Ok(stream.ids.0);
+    }
+    let row = sqlx::query("SELECT id FROM campaign WHERE stream_key = $1").bind(stream.key()).fetch_one(conn).await?;
+    Ok(CampaignId(row.try_get(0)?))
+}
+
+/// The person in the list, stored if new; with the wrapped key.
+async fn contact(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    list: ListId,
+    message: &SealedMessage,
+) -> Result<(ContactId, Vec<u8>)> {
+    let new = &message.contact;
+    let (email, phone) = (new.email.as_ref(), new.phone.as_ref());
+    sqlx::query(
+        "INSERT INTO contact (id, tenant_id, list_id, key, email, phone, fields, email_hash, phone_hash,
+                              email_destination, phone_destination)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+    )
+    .bind(new.id.0)
+    .bind(tenant.0)
+    .bind(list.0)
+    .bind(new.key.as_slice())
+    .bind(email.map(|(sealed, _)| sealed.as_slice()))
+    .bind(phone.map(|(sealed, _)| sealed.as_slice()))
+    .bind(new.fields.as_deref())
+    .bind(email.map(|(_, hash)| hash.0.to_vec()))
+    .bind(phone.map(|(_, hash)| hash.0.to_vec()))
+    .bind(new.email_destination)
+    .bind(new.phone_destination)
+    .execute(&mut *conn)
+    .await?;
+    let row = sqlx::query(match message.channel {
+        Channel::Email => "SELECT id, key FROM contact WHERE email_hash = $1 AND list_id = $2",
+        Channel::Sms => "SELECT id, key FROM contact WHERE phone_hash = $1 AND list_id = $2 AND email_hash IS NULL",
+    })
+    .bind(message.address_hash.0.to_vec())
+    .bind(list.0)
+    .fetch_one(conn)
+    .await?;
+    Ok((ContactId(row.try_get("id")?), row.try_get("key")?))
+}
