@@ -8,7 +8,9 @@
 
 mod fairness;
 mod gates;
+mod hours;
 mod limits;
 mod operators;
 mod rig;
+mod tenants;
 mod time;

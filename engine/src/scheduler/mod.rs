@@ -178,6 +178,7 @@ impl Scheduler {
         };
         self.restart(&campaigns, &restarted, state);
         self.pause_refused(&campaigns, now_ms).await?;
+        self.close_gated(&campaigns);
         self.complete(&campaigns, state, now_ms).await?;
         let mut busy = self.expand(&campaigns, now_ms).await?;
         busy |= state.endings.step(self, &campaigns, now_ms).await?;
@@ -185,8 +186,8 @@ impl Scheduler {
             state.swept_at = Some(now);
             busy |= self.sweep(&campaigns, state, now_ms).await?;
         }
-        self.give_back(&campaigns, state);
-        state.window.fill(self, &campaigns).await?;
+        self.give_back(&campaigns, state, now_ms);
+        state.window.fill(self, &campaigns, now_ms).await?;
         Ok(busy)
     }
 
@@ -229,9 +230,9 @@ impl Scheduler {
     }
 
     /// Publishes what workers gave back, unless its campaign has stopped: then a resume starts over.
-    fn give_back(&self, campaigns: &[CampaignBrief], state: &mut State) {
+    fn give_back(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) {
         for batch in self.queue.take_returned() {
-            let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c));
+            let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c, now_ms));
             if goes_on {
                 self.queue.publish(batch);
             } else {
@@ -240,8 +241,17 @@ impl Scheduler {
         }
     }
 
-    fn may_send(&self, campaign: &CampaignBrief) -> bool {
-        campaign.state == CampaignState::Running && self.limits.paused(&campaign.account).is_none()
+    fn may_send(&self, campaign: &CampaignBrief, now_ms: i64) -> bool {
+        campaign.state == CampaignState::Running
+            && campaign.held(now_ms).is_none()
+            && self.limits.paused(&campaign.account).is_none()
+    }
+
+    /// Plans of tenants that were closed by another process.
+    fn close_gated(&self, campaigns: &[CampaignBrief]) {
+        for campaign in campaigns.iter().filter(|c| c.is_tenant_closed) {
+            self.plans.close(campaign.id);
+        }
     }
 
     /// Everything that happens with time: starts, ends, waits, unanswered requests.
@@ -252,7 +262,12 @@ impl Scheduler {
         }
         if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
-                self.publish_again(campaigns, due.campaign, &due.seqs);
+                let brief = campaigns.iter().find(|c| c.id == due.campaign);
+                match brief.filter(|c| self.may_send(c, now_ms)) {
+                    Some(brief) => self.publish_again(brief, &due.seqs),
+                    // They wait in the ledger with the others.
+                    None => state.window.restart(due.campaign),
+                }
             }
         }
         if campaigns.iter().any(|c| c.claimed > 0) {
@@ -260,7 +275,7 @@ impl Scheduler {
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
         }
         self.measure(campaigns);
-        self.desk.set_stalls(state.stalls.look(self, campaigns));
+        self.desk.set_stalls(state.stalls.look(self, campaigns, now_ms));
         if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
             state.cleaned_at = Some(self.clock.monotonic());
             self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;
@@ -269,10 +284,14 @@ impl Scheduler {
     }
 
     /// Deliveries that became ready out of order: the window's cursor has passed them.
-    fn publish_again(&self, campaigns: &[CampaignBrief], campaign: CampaignId, seqs: &[i64]) {
-        let Some(brief) = campaigns.iter().find(|c| c.id == campaign) else { return };
+    fn publish_again(&self, brief: &CampaignBrief, seqs: &[i64]) {
         for chunk in seqs.chunks(window::RETRY_BATCH) {
-            self.queue.publish(Batch { campaign, channel: brief.channel, lane: brief.lane, seqs: chunk.to_vec() });
+            self.queue.publish(Batch {
+                campaign: brief.id,
+                channel: brief.channel,
+                lane: brief.lane,
+                seqs: chunk.to_vec(),
+            });
         }
     }
 

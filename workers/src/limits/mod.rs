@@ -9,6 +9,7 @@
 
 mod pace;
 mod permits;
+mod put_off;
 mod window;
 
 use std::{
@@ -79,6 +80,8 @@ pub struct Limits {
     limits: Mutex<HashMap<Scope, Limit>>,
     /// By account: the pause and when it was set.
     pauses: Mutex<HashMap<Arc<str>, (Pause, Duration)>>,
+    /// Campaigns with recipients that wait for their domain's or country's limit, and until when at the latest.
+    put_off: Mutex<HashMap<CampaignId, Duration>>,
     changed: Notify,
 }
 
@@ -101,7 +104,13 @@ impl Limits {
     /// No limits.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, limits: Mutex::default(), pauses: Mutex::default(), changed: Notify::new() }
+        Self {
+            clock,
+            limits: Mutex::default(),
+            pauses: Mutex::default(),
+            put_off: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     /// Sets the windows of a scope, at once and for everyone. Windows that stay keep what they have counted; new ones
@@ -135,6 +144,7 @@ impl Limits {
     /// Forgets a scope that has ended.
     pub fn remove(&self, scope: &Scope) {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+        self.forget_put_off(scope);
     }
 
     /// Pauses an account for all workers. A refusal is not shortened by a wait, nor a long wait by a short one.

@@ -56,11 +56,17 @@ impl Clock for StillClock {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) heard: Mutex<Vec<String>>,
+    /// Why campaigns are said not to move; no worker unless set.
+    pub(crate) stall: Mutex<Option<StallReason>>,
 }
 
 impl Control for Told {
     fn campaign_changed(&self, campaign: CampaignId) {
         self.heard.lock().unwrap().push(format!("changed {campaign}"));
+    }
+
+    fn tenant_changed(&self, tenant: TenantId) {
+        self.heard.lock().unwrap().push(format!("tenant {tenant}"));
     }
 
     fn message_ready(&self, campaign: CampaignId, seq: i64) {
@@ -72,7 +78,7 @@ impl Control for Told {
     }
 
     fn stall(&self, _: CampaignId) -> Option<StallReason> {
-        Some(StallReason::NoWorker)
+        Some(self.stall.lock().unwrap().unwrap_or(StallReason::NoWorker))
     }
 
     fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {

@@ -3,6 +3,7 @@
 mod create;
 mod recipients;
 mod status;
+mod window;
 
 use clap::Subcommand;
 use dispatch_schemas::{

@@ -18,6 +18,12 @@ pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result
     serde_json::from_str(row.try_get::<&str, _>(column)?).map_err(|_| LedgerError::Corrupt("a JSON column"))
 }
 
+/// A column that holds JSON or nothing.
+pub(super) fn optional_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>> {
+    let text = row.try_get::<Option<&str>, _>(column)?;
+    text.map(|text| serde_json::from_str(text).map_err(|_| LedgerError::Corrupt("a JSON column"))).transpose()
+}
+
 /// As JSON, for a column or a parameter.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|_| LedgerError::Corrupt("a value that is no JSON"))
