@@ -99,6 +99,17 @@ impl PlanBook {
         }
     }
 
+    /// Closes the plans of a tenant's campaigns.
+    pub fn close_tenant(&self, tenant: TenantId) {
+        self.lock().retain(|_, plan| {
+            let is_others = plan.tenant != tenant;
+            if !is_others {
+                plan.open.store(false, Ordering::Release);
+            }
+            is_others
+        });
+    }
+
     /// Closes the plan of a campaign that has ended, and forgets its limits.
     pub async fn forget(&self, campaign: CampaignId) {
         self.close(campaign);
@@ -181,6 +192,7 @@ impl PlanBook {
             template,
             attempts_max: self.attempts_max,
             expires_at_ms: campaign.expires_at_ms,
+            sending_window: campaign.sending_window.map(Arc::new),
             open: AtomicBool::new(campaign.is_running),
         }))
     }

@@ -158,6 +158,24 @@ words! {
         Completed = "completed",
     }
 
+    /// A day of the week.
+    Weekday ("day of the week") {
+        /// Monday.
+        Monday = "mon",
+        /// Tuesday.
+        Tuesday = "tue",
+        /// Wednesday.
+        Wednesday = "wed",
+        /// Thursday.
+        Thursday = "thu",
+        /// Friday.
+        Friday = "fri",
+        /// Saturday.
+        Saturday = "sat",
+        /// Sunday.
+        Sunday = "sun",
+    }
+
     /// Where an import stands.
     ImportState ("import state") {
         /// Rows are being read; none can be mailed yet.

@@ -189,6 +189,7 @@ impl Database {
             Template::compile(&TemplateSource { content, defaults: std::collections::BTreeMap::new() }).unwrap();
         let contract = Contract { kind: "unused", channel: Channel::Email, class, recipients_per_request: 1_000 };
         Plan {
+            sending_window: None,
             campaign: CAMPAIGN,
             tenant: TENANT,
             keys: self.master.new_tenant(TENANT, self.entropy.as_ref()).0,

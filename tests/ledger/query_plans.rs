@@ -111,6 +111,8 @@ async fn run_the_rest(world: &World) {
     let mut upload = world.upload(list).await;
     upload.store(&[email("gone@x.eu"), email(address(1)).named("P")]).await;
     upload.roll_back().await;
+    ledger.close_tenant(world.tenant, "unpaid").await.unwrap();
+    ledger.open_tenant(world.tenant).await.unwrap();
     ledger.past_sends(0).await.unwrap();
     ledger.suppressions(world.tenant, None, 10).await.unwrap();
     ledger.start_due(world.now_ms()).await.unwrap();

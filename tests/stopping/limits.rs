@@ -1,6 +1,9 @@
 //! No second of a run holds more than its limit.
 
-use dispatch_schemas::states::DeliveryState;
+use dispatch_schemas::{
+    api::{campaigns::StallReason, limits::Windows},
+    states::DeliveryState,
+};
 use dispatch_tests::support::{people::People, platform::count, sandbox::accepted_in, stage::Account};
 use dispatch_workers::sandbox::witness::WitnessLine;
 
@@ -61,4 +64,19 @@ async fn no_second_holds_more_than_an_accounts_limit_whoever_sends() {
         assert!(busiest <= PER_SECOND as usize, "{kind}: {busiest} in a second");
         rig.engine.drain().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_that_waits_for_its_recipients_domain_is_said_to_wait_for_a_limit() {
+    let few = Windows { per_hour: Some(3), ..Windows::default() };
+    let rig = Rig::with(&[Account::new("smtp")], |settings| {
+        settings.limits.domains.insert("people.example".to_owned(), few);
+    })
+    .await;
+    let campaign = rig.launch(People::by_email("customer", 20), "smtp").await;
+    rig.accepted(3).await;
+    rig.stalled(campaign, StallReason::Limit).await;
+    let progress = rig.platform.progress(campaign).await;
+    assert_eq!(count(&progress, DeliveryState::Accepted), 3, "{:?}", progress.states);
+    rig.engine.drain().await;
 }

@@ -8,8 +8,10 @@
 
 mod fairness;
 mod gates;
+mod hours;
 mod limits;
 mod operators;
 mod processes;
 mod rig;
+mod tenants;
 mod time;

@@ -1,9 +1,16 @@
 //! A running engine with a tenant, beside its sandbox.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use dispatch_engine::engine::{Engine, open_ledger};
-use dispatch_schemas::{api::campaigns::Progress, ids::CampaignId};
+use dispatch_engine::{
+    engine::{Engine, Opened, open_ledger},
+    ledger::sqlite::SqliteLedger,
+    settings::Settings,
+};
+use dispatch_schemas::{
+    api::campaigns::{Progress, StallReason},
+    ids::CampaignId,
+};
 use dispatch_tests::support::{
     checker::{self, Books, Report},
     people::People,
@@ -12,7 +19,11 @@ use dispatch_tests::support::{
     stage::{Account, Stage},
     wait,
 };
-use dispatch_workers::sandbox::witness::WitnessLine;
+use dispatch_workers::{
+    clock::{Clock, Entropy, SystemEntropy},
+    sandbox::witness::WitnessLine,
+    sealing::MasterKey,
+};
 
 /// How long a campaign of these tests may take.
 pub(crate) const COMPLETES_WITHIN: Duration = Duration::from_secs(120);
@@ -26,11 +37,41 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new(accounts: &[Account]) -> Self {
+        Self::with(accounts, |_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn with(accounts: &[Account], change: impl FnOnce(&mut Settings)) -> Self {
         let stage = Stage::new(accounts, "", 1);
-        let opened = open_ledger(&stage.settings()).await.expect("the ledger opens");
+        let mut settings = stage.settings();
+        change(&mut settings);
+        let opened = open_ledger(&settings).await.expect("the ledger opens");
+        Self::on(stage, &settings, opened).await
+    }
+
+    /// In a world whose clocks show another time.
+    pub(crate) async fn by_clock(accounts: &[Account], clock: Arc<dyn Clock>) -> Self {
+        let stage = Stage::new(accounts, "", 1);
+        let settings = stage.settings();
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let master = MasterKey::generate(entropy.as_ref());
+        let ledger = SqliteLedger::open(&stage.ledger_file(), master.clone(), clock.clone(), entropy.clone()).await;
+        let ledger = Arc::new(ledger.expect("the ledger opens"));
+        Self::on(stage, &settings, Opened { ledger, master, clock, entropy, made_key: true }).await
+    }
+
+    async fn on(stage: Stage, settings: &Settings, opened: Opened) -> Self {
         let platform = Platform::new(&opened, "shop").await;
-        let engine = Engine::start(&stage.settings(), opened).await.expect("the engine starts");
+        let engine = Engine::start(settings, opened).await.expect("the engine starts");
         Self { stage, platform, engine }
+    }
+
+    /// Waits until a campaign is said to wait for this.
+    pub(crate) async fn stalled(&self, campaign: CampaignId, reason: StallReason) {
+        wait::until("the campaign is said to wait", COMPLETES_WITHIN, async || {
+            (self.engine.desk.stall(campaign) == Some(reason)).then_some(())
+        })
+        .await;
     }
 
     /// Launches a campaign to new people.

@@ -103,6 +103,7 @@ impl Platform {
             limits: Windows::default(),
             send_at: None,
             expires_at: None,
+            sending_window: None,
         };
         change(&mut new);
         self.ledger().create_campaign(self.tenant, &new, &content, account, None).await.expect("a campaign").value.id

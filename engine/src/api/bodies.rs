@@ -9,6 +9,7 @@ use dispatch_schemas::{
         limits::Windows,
         lists::{NewList, NewSource},
         messages::NewMessage,
+        sending_window::{TimeOfDay, Zone},
         templates::{NewTemplate, PreviewRequest, TemplateSource},
         time::Moment,
     },
@@ -51,6 +52,18 @@ const WINDOWS: Shape = Shape::Object(&[
     Member::optional("per_minute", &Shape::Whole(PER_WINDOW_MAX)),
     Member::optional("per_hour", &Shape::Whole(PER_WINDOW_MAX)),
     Member::optional("per_day", &Shape::Whole(PER_WINDOW_MAX)),
+]);
+
+const TIME_OF_DAY: Shape = Shape::Parsed(parsed::<TimeOfDay>);
+
+const SENDING_WINDOW: Shape = Shape::Object(&[
+    Member::required("start", &TIME_OF_DAY),
+    Member::required("end", &TIME_OF_DAY),
+    Member::required(
+        "days",
+        &Shape::List { of: &Shape::Word(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]), least: 1, most: 7 },
+    ),
+    Member::required("time_zone", &Shape::Parsed(parsed::<Zone>)),
 ]);
 
 const SENDER: Shape =
@@ -165,6 +178,7 @@ impl Body for NewCampaign {
             Member::optional("limits", &WINDOWS),
             Member::optional("send_at", &MOMENT),
             Member::optional("expires_at", &MOMENT),
+            Member::optional("sending_window", &SENDING_WINDOW),
         ],
         &["template", "content"],
     );
@@ -190,10 +204,14 @@ impl Body for Windows {
 
 #[cfg(test)]
 mod tests {
-    use dispatch_schemas::states::{Channel, LegalBasis, Purpose, SourceKind, StopReason, UnknownPolicy};
+    use dispatch_schemas::states::{Channel, LegalBasis, Purpose, SourceKind, StopReason, UnknownPolicy, Weekday};
     use serde_json::{Value, json};
 
     use super::{super::shape::check, *};
+
+    fn words<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<&'static str> {
+        all.iter().map(|value| word(*value)).collect()
+    }
 
     /// Every member of every body, by the shape; reads into the type and back without losing one.
     fn reads_whole<T: Body + serde::Serialize>(body: &Value) {
@@ -233,6 +251,9 @@ mod tests {
             "name": "n", "lists": [list], "template": template, "purpose": "marketing",
             "unknown_policy": "verify", "account": "a", "limits": windows,
             "send_at": "2027-03-01T08:00:00.000Z", "expires_at": "2027-03-02T08:00:00.000Z",
+            "sending_window": {
+                "start": "08:00", "end": "20:00", "days": words(Weekday::ALL, Weekday::as_str), "time_zone": "Europe/Paris",
+            },
         });
         reads_whole::<NewCampaign>(&campaign);
         campaign.as_object_mut().unwrap().remove("template");
@@ -247,9 +268,6 @@ mod tests {
 
     #[test]
     fn the_words_of_the_shapes_are_those_of_the_types() {
-        fn words<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<&'static str> {
-            all.iter().map(|value| word(*value)).collect()
-        }
         fn member<'a>(shape: &'a Shape, name: &str) -> &'a Shape {
             let (Shape::Object(members) | Shape::Either(members, _)) = shape else { panic!("not an object") };
             members.iter().find_map(|member| member.shape_of(name)).unwrap()

@@ -21,6 +21,8 @@ pub enum Health {
 pub trait Control: Send + Sync + 'static {
     /// A campaign was launched, paused, resumed, cancelled or given recipients to retry.
     fn campaign_changed(&self, campaign: CampaignId);
+    /// A tenant was closed or opened.
+    fn tenant_changed(&self, tenant: TenantId);
     /// A single message is ready to be sent.
     fn message_ready(&self, campaign: CampaignId, seq: i64);
     /// A tenant's limits were set.

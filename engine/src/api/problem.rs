@@ -41,6 +41,10 @@ kinds! {
     NOT_PERMITTED = "not-permitted", FORBIDDEN, "The API key may not do this",
         "Every key has permissions (read, write, send, erase), and none implies another. Use a key that has the one \
          the detail names, or make one with `dispatch keys create`.";
+    TENANT_CLOSED = "tenant-closed", FORBIDDEN, "The tenant is closed",
+        "Whoever runs this installation has closed the tenant, for the reason in the detail. Nothing of it is sent, and \
+         nothing that sends can be made, launched, resumed or retried. Everything can still be read, stopped, \
+         suppressed and erased. When it is opened, its campaigns go on where they were.";
     KEY_IN_URL = "key-in-url", BAD_REQUEST, "An API key does not belong in a URL",
         "URLs end up in logs, histories and proxies. Revoke that key, make a new one, and send it in the \
          Authorization header.";
@@ -177,6 +181,7 @@ impl From<LedgerError> for Problem {
         match error {
             LedgerError::NotFound(what) => Self::new(Kind::NOT_FOUND, format!("there is no such {what}")),
             LedgerError::Conflict { code, message } => Self { code: Some(code), ..Self::new(Kind::CONFLICT, message) },
+            LedgerError::TenantClosed { .. } => Self::new(Kind::TENANT_CLOSED, error.to_string()),
             LedgerError::KeyReused => Self::new(Kind::KEY_REUSED, LedgerError::KeyReused.to_string()),
             LedgerError::Unavailable(_) | LedgerError::Contended => {
                 tracing::warn!(%error, "the ledger refused an API call");
@@ -268,6 +273,9 @@ mod tests {
     fn every_refusal_of_the_ledger_has_its_problem() {
         let problem = |error: LedgerError| Problem::from(error).document();
         assert_eq!(problem(LedgerError::NotFound("campaign")).status, 404);
+        let closed = problem(LedgerError::TenantClosed { reason: "unpaid".to_owned() });
+        assert_eq!((closed.status, closed.kind.as_str()), (403, "/problems/tenant-closed"));
+        assert!(closed.detail.contains("unpaid"));
         assert_eq!(problem(LedgerError::KeyReused).kind, "/problems/idempotency-key-reused");
         let conflict = problem(LedgerError::conflict("not_draft", "it was launched before"));
         assert_eq!((conflict.status, conflict.kind.as_str()), (409, "/problems/conflict/not-draft"));

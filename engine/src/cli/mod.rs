@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 //!
-//! `keys` opens the ledger itself, or asks the engine that has it open; `jobs` speaks to RabbitMQ; `import`, `suppress` and
+//! `keys` and `tenants` open the ledger itself, or ask the engine that has it open; `jobs` speaks to RabbitMQ; `import`, `suppress` and
 //! `campaign` are clients of a running engine
 //! ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
 //! says which kind of wrong ([`error`]).
@@ -18,6 +18,7 @@ pub mod sandbox;
 pub mod serve;
 pub mod settings_file;
 pub mod suppress;
+pub mod tenants;
 pub mod upload_progress;
 
 use std::{io::Write as _, process::ExitCode};
@@ -54,6 +55,8 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
     /// Make, list and revoke API keys
     Keys(keys::Args),
+    /// List, close and open tenants
+    Tenants(tenants::Args),
     /// Upload contacts into a list of a running engine
     Import(import::Args),
     /// Suppress addresses in a running engine, or lift that
@@ -97,6 +100,7 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
             sandbox::run(args).await
         }
         Command::Keys(args) => keys::run(args, out).await,
+        Command::Tenants(args) => tenants::run(args, out).await,
         Command::Import(args) => import::run(args, out).await,
         Command::Suppress(args) => suppress::run(args, out).await,
         Command::Campaign(args) => campaign::run(*args, out).await,

@@ -12,10 +12,11 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
+use dispatch_schemas::api::campaigns::StallReason;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::{Cli, CliError, Command, execute, keys, output::Output};
+use super::{Cli, CliError, Command, execute, keys, output::Output, tenants};
 use crate::api::{server, tests::world::World};
 
 /// Keeps what is printed.
@@ -145,6 +146,46 @@ async fn a_key_that_was_made_works_until_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_closed_with_a_reason_and_opened() {
+    let served = Served::new().await;
+    let act = async |line: &[&str]| {
+        let cli = Cli::try_parse_from([&["dispatch", "tenants"], line].concat()).unwrap();
+        let Command::Tenants(args) = cli.command else { panic!("not tenants") };
+        let printed = Printed::default();
+        tenants::act(served.world.ledger.as_ref(), args.action, &mut Output::to(printed.clone())).await?;
+        Ok::<_, CliError>(printed.text())
+    };
+    let said = act(&["close", "acme", "--reason", "unpaid since March"]).await.unwrap();
+    assert_eq!(said, "acme is closed; 0 messages were on their way before.\n");
+    let listed = act(&["list"]).await.unwrap();
+    let line = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line("acme").contains("closed 2027-01-15") && line("acme").contains("unpaid since March"), "{listed}");
+    assert!(line("globex").contains("open"), "{listed}");
+    let by_id = served.world.tenant.to_string();
+    assert_eq!(act(&["open", &by_id]).await.unwrap(), "acme is open.\n");
+    let opened: Value = serde_json::from_str(act(&["list", "--json"]).await.unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!((&opened["name"], &opened["closed"]), (&Value::from("acme"), &Value::Null));
+    for wrong in [
+        ["close", "acme", "--reason", " "],
+        ["close", "nobody", "--reason", "x"],
+        ["close", "acme", "--reason", "a\nb"],
+    ] {
+        assert!(matches!(act(&wrong).await, Err(CliError::Usage(_))), "{wrong:?}");
+    }
+    let folder = served.dir.path().join("dispatch.toml");
+    std::fs::write(
+        &folder,
+        format!("[ledger]\nurl = {:?}\n", format!("sqlite:{}/none.db", served.dir.path().display())),
+    )
+    .unwrap();
+    let line = ["dispatch", "tenants", "list", "--config", folder.to_str().unwrap()];
+    let Command::Tenants(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not tenants") };
+    let refused = tenants::run(args, &mut Output::to(Printed::default())).await.unwrap_err();
+    assert!(refused.to_string().contains("there is no ledger"), "{refused}");
+    assert!(!served.dir.path().join("none.db").exists(), "looking makes none");
+}
+
+#[tokio::test]
 async fn a_contact_list_is_made_and_uploaded() {
     let served = Served::new().await;
     let file = served.file("people.csv", "Mail,Town\na@example.org,X\nb@example.org,Y\n");
@@ -205,8 +246,10 @@ async fn a_campaign_is_made_launched_looked_at_and_stopped() {
         r#"{"channel":"email","from":{"address":"shop@example.org"},"subject":"Hi","text":"Hi {{ first_name }}"}"#,
     );
     let create = ["campaign", "create", "--name", "Spring", "--list", "people", "--purpose", "marketing", "--json"];
-    let made = served.run(&[&create[..], &["--content", content.to_str().unwrap()]].concat()).await.unwrap();
+    let hours = ["--window", "22:00-06:00", "--window-days", "fri-sun", "--time-zone", "Europe/Paris"];
+    let made = served.run(&[&create[..], &["--content", content.to_str().unwrap()], &hours].concat()).await.unwrap();
     let made: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(made["sending_window"]["days"], serde_json::json!(["fri", "sat", "sun"]));
     let id = made["id"].as_str().unwrap();
     assert!(made["warnings"][0].as_str().unwrap().contains("first_name"));
 
@@ -216,6 +259,9 @@ async fn a_campaign_is_made_launched_looked_at_and_stopped() {
     assert!(act("launch").await.unwrap().contains("is running"));
     let status = act("status").await.unwrap();
     assert!(status.contains("running, waiting: no_worker"), "{status}");
+    *served.world.told.stall.lock().unwrap() = Some(StallReason::OutsideWindow);
+    let status = act("status").await.unwrap();
+    assert!(status.contains("running, waiting: outside_window until 2027-01-15T21:00:00.000Z"), "{status}");
     assert!(act("pause").await.unwrap().contains("is paused"));
     assert!(act("resume").await.unwrap().contains("is running"));
     assert!(act("cancel").await.unwrap().contains("is cancelled"));

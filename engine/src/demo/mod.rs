@@ -341,6 +341,7 @@ async fn launch(
             limits: Windows::default(),
             send_at: None,
             expires_at: None,
+            sending_window: None,
         };
         campaigns.push(ledger.create_campaign(tenant, &new, &content, kind, None).await?.value.id);
     }

@@ -38,6 +38,10 @@ impl Control for EngineControl {
         self.engine.campaign_changed(campaign);
     }
 
+    fn tenant_changed(&self, tenant: TenantId) {
+        self.engine.tenant_changed(tenant);
+    }
+
     fn message_ready(&self, _: CampaignId, _: i64) {
         self.engine.desk.wake();
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use dispatch_schemas::{
-    ids::CampaignId,
+    ids::{CampaignId, TenantId},
     states::{Channel, Lane},
 };
 use dispatch_workers::{
@@ -151,6 +151,12 @@ impl Engine {
     pub fn campaign_changed(&self, campaign: CampaignId) {
         self.plans.close(campaign);
         self.desk.restart(campaign);
+    }
+
+    /// A tenant was closed or opened: closes its plans at once, and wakes the scheduler.
+    pub fn tenant_changed(&self, tenant: TenantId) {
+        self.plans.close_tenant(tenant);
+        self.desk.wake();
     }
 
     /// Stops: lets workers finish what they hold, so that no outcome stays unknown.

@@ -32,6 +32,18 @@ where
     serde_json::from_str(row.try_get::<&str, _>(column)?).map_err(|_| LedgerError::Corrupt("a JSON column"))
 }
 
+/// A column that holds JSON or nothing.
+pub(super) fn optional_json<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>>
+where
+    R: Row,
+    T: DeserializeOwned,
+    &'static str: ColumnIndex<R>,
+    Option<&'r str>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let text = row.try_get::<Option<&str>, _>(column)?;
+    text.map(|text| serde_json::from_str(text).map_err(|_| LedgerError::Corrupt("a JSON column"))).transpose()
+}
+
 /// As JSON, for a column or a parameter.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|_| LedgerError::Corrupt("a value that is no JSON"))

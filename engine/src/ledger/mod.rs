@@ -21,8 +21,8 @@ mod verdicts;
 pub use error::{LedgerError, Result};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use records::{
-    CampaignBrief, CampaignPlan, ContactRow, Due, EvidenceRow, Import, MessageTerms, NewContacts, Once, PastSends,
-    RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey, UnknownDelivery, UnknownGroup,
+    CampaignBrief, CampaignPlan, ContactRow, Due, EvidenceRow, Held, Import, MessageTerms, NewContacts, Once,
+    PastSends, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey, UnknownDelivery, UnknownGroup,
 };
 pub use schedule::{End, Schedule, Verdict};
 

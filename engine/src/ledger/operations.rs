@@ -8,7 +8,7 @@ use dispatch_schemas::{
     api::{
         campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
         contacts::{Erased, GatesClosed, Suppression},
-        keys::{ApiKey, Permission, Tenant},
+        keys::{ApiKey, Permission, Tenant, TenantStopped},
         limits::Windows,
         lists::{Import as ImportStatus, ImportTotals, List, NewList, NewSource, Source},
         messages::MessageStatus,
@@ -37,14 +37,20 @@ pub trait Tenants: Send + Sync + 'static {
     async fn tenant(&self, name: &str) -> Result<Tenant>;
     /// The tenant of this name, if there is one.
     async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>>;
-    /// All tenants, by name.
-    async fn tenants(&self) -> Result<Vec<Tenant>>;
     /// The keys a tenant's data is sealed with.
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys>;
     /// A tenant's limits.
     async fn tenant_limits(&self, tenant: TenantId) -> Result<Windows>;
     /// Sets a tenant's limits.
     async fn set_tenant_limits(&self, tenant: TenantId, limits: Windows) -> Result<()>;
+    /// All tenants, by name.
+    async fn tenants(&self) -> Result<Vec<Tenant>>;
+    /// Closes a tenant. From the commit on nothing of it is claimed, its single messages included; the answer says what
+    /// was claimed before. Its campaigns stay in their states. One that is closed stays so since then, with the new
+    /// reason.
+    async fn close_tenant(&self, tenant: TenantId, reason: &str) -> Result<TenantStopped>;
+    /// Opens a tenant: its campaigns go on where they were. Harmless for one that is open.
+    async fn open_tenant(&self, tenant: TenantId) -> Result<Tenant>;
     /// Stores an API key.
     async fn create_key(
         &self,
@@ -151,7 +157,8 @@ pub trait Templates: Send + Sync + 'static {
 /// Campaigns as the platform sees them.
 #[async_trait]
 pub trait Campaigns: Send + Sync + 'static {
-    /// Makes a campaign in state `draft`. `content` is what it will send, `account` the account that sends it.
+    /// Makes a campaign in state `draft`. `content` is what it will send, `account` the account that sends it. Refused
+    /// for a closed tenant, as are `launch`, `resume` and `retry`.
     async fn create_campaign(
         &self,
         tenant: TenantId,
@@ -197,7 +204,7 @@ pub trait Campaigns: Send + Sync + 'static {
 /// Single messages.
 #[async_trait]
 pub trait Messages: Send + Sync + 'static {
-    /// Stores a single message and its person; ready to be claimed when it returns.
+    /// Stores a single message and its person; ready to be claimed when it returns. Refused for a closed tenant.
     async fn create_message(
         &self,
         tenant: TenantId,

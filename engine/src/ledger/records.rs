@@ -1,7 +1,9 @@
 //! What goes into the ledger and comes out of it, where it is not a type of the API.
 
 use dispatch_schemas::{
-    api::{keys::ApiKey, limits::Windows, lists::ImportTotals, templates::TemplateSource},
+    api::{
+        keys::ApiKey, limits::Windows, lists::ImportTotals, sending_window::SendingWindow, templates::TemplateSource,
+    },
     ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, SourceId, TenantId},
     states::{Channel, DeliveryState, ImportState, Lane, Purpose, UnknownPolicy},
 };
@@ -163,6 +165,10 @@ pub struct CampaignBrief {
     pub send_at_ms: Option<i64>,
     /// Not after, milliseconds since 1970.
     pub expires_at_ms: Option<i64>,
+    /// Only in these hours.
+    pub sending_window: Option<SendingWindow>,
+    /// Whether its tenant's gate is closed.
+    pub is_tenant_closed: bool,
     /// Whether all recipients have been found.
     pub expanded: bool,
     /// Deliveries that may be claimed now.
@@ -183,6 +189,25 @@ impl CampaignBrief {
     pub const fn has_open_deliveries(&self) -> bool {
         self.ready + self.claimed + self.unknown + self.waiting > 0
     }
+
+    /// What keeps it from being sent at a moment, milliseconds since 1970.
+    #[must_use]
+    pub fn held(&self, at_ms: i64) -> Option<Held> {
+        if self.is_tenant_closed {
+            return Some(Held::Gate);
+        }
+        let is_outside = self.sending_window.as_ref().is_some_and(|window| !window.is_open(at_ms));
+        is_outside.then_some(Held::OutsideWindow)
+    }
+}
+
+/// What keeps a running campaign from being sent, whatever its workers and providers could do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Its tenant's gate is closed.
+    Gate,
+    /// Its sending window is not open.
+    OutsideWindow,
 }
 
 /// What workers need to know of a campaign.
@@ -198,7 +223,7 @@ pub struct CampaignPlan {
     pub lane: Lane,
     /// What it is for.
     pub purpose: Purpose,
-    /// Whether it is running.
+    /// Whether it is running and its tenant's gate open.
     pub is_running: bool,
     /// Which account sends it.
     pub account: String,
@@ -210,6 +235,8 @@ pub struct CampaignPlan {
     pub content: TemplateSource,
     /// Not after, milliseconds since 1970.
     pub expires_at_ms: Option<i64>,
+    /// Only in these hours.
+    pub sending_window: Option<SendingWindow>,
 }
 
 /// Deliveries claimed in one minute.

@@ -48,6 +48,7 @@ mod tests {
 
     fn ended(states: &[(DeliveryState, u64)], reasons: &[(&str, u64)]) -> Progress {
         Progress {
+            opens_at: None,
             id: CampaignId(1),
             state: CampaignState::Completed,
             pause_reason: None,

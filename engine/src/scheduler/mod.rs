@@ -205,6 +205,7 @@ impl Scheduler {
             state.window.restart_all();
         }
         self.pause_refused(&mine, state, now_ms).await?;
+        self.close_gated(&mine);
         self.complete(&mine, state, now_ms).await?;
         let mut busy = self.expand(&mine, now_ms).await?;
         busy |= state.endings.step(self, &mine, now_ms).await?;
@@ -212,8 +213,8 @@ impl Scheduler {
             state.swept_at = Some(now);
             busy |= self.sweep(&all, &mine, state, now_ms).await?;
         }
-        self.give_back(&mine, state);
-        state.window.fill(self, &mine).await?;
+        self.give_back(&mine, state, now_ms);
+        state.window.fill(self, &mine, now_ms).await?;
         Ok(busy)
     }
 
@@ -263,9 +264,9 @@ impl Scheduler {
     }
 
     /// Publishes what workers gave back, unless its campaign has stopped: then a resume starts over.
-    fn give_back(&self, campaigns: &[CampaignBrief], state: &mut State) {
+    fn give_back(&self, campaigns: &[CampaignBrief], state: &mut State, now_ms: i64) {
         for batch in self.queue.take_returned() {
-            let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c));
+            let goes_on = campaigns.iter().any(|c| c.id == batch.campaign && self.may_send(c, now_ms));
             if goes_on {
                 self.queue.publish(batch);
             } else {
@@ -274,8 +275,17 @@ impl Scheduler {
         }
     }
 
-    fn may_send(&self, campaign: &CampaignBrief) -> bool {
-        campaign.state == CampaignState::Running && self.limits.paused(&campaign.account).is_none()
+    fn may_send(&self, campaign: &CampaignBrief, now_ms: i64) -> bool {
+        campaign.state == CampaignState::Running
+            && campaign.held(now_ms).is_none()
+            && self.limits.paused(&campaign.account).is_none()
+    }
+
+    /// Plans of tenants that were closed by another process.
+    fn close_gated(&self, campaigns: &[CampaignBrief]) {
+        for campaign in campaigns.iter().filter(|c| c.is_tenant_closed) {
+            self.plans.close(campaign.id);
+        }
     }
 
     /// Everything that happens with time: starts, ends, waits, unanswered requests. Done for all campaigns by every
@@ -293,8 +303,15 @@ impl Scheduler {
         }
         if campaigns.iter().any(|c| c.waiting > 0 && c.state == CampaignState::Running) {
             for due in self.ledger.wake_waiting(now_ms, SWEEP_CHUNK).await? {
-                state.window.published_apart(due.campaign, &due.seqs);
-                self.publish_again(campaigns, due.campaign, &due.seqs);
+                let brief = campaigns.iter().find(|c| c.id == due.campaign);
+                match brief.filter(|c| self.may_send(c, now_ms)) {
+                    Some(brief) => {
+                        state.window.published_apart(due.campaign, &due.seqs);
+                        self.publish_again(brief, &due.seqs);
+                    }
+                    // They wait in the ledger with the others.
+                    None => state.window.restart(due.campaign),
+                }
             }
         }
         if campaigns.iter().any(|c| c.claimed > 0) {
@@ -302,7 +319,7 @@ impl Scheduler {
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
         }
         self.measure(campaigns);
-        self.desk.set_stalls(state.stalls.look(self, mine));
+        self.desk.set_stalls(state.stalls.look(self, mine, now_ms));
         if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
             state.cleaned_at = Some(self.clock.monotonic());
             self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;
@@ -311,10 +328,14 @@ impl Scheduler {
     }
 
     /// Deliveries that became ready out of order: the window's cursor has passed them.
-    fn publish_again(&self, campaigns: &[CampaignBrief], campaign: CampaignId, seqs: &[i64]) {
-        let Some(brief) = campaigns.iter().find(|c| c.id == campaign) else { return };
+    fn publish_again(&self, brief: &CampaignBrief, seqs: &[i64]) {
         for chunk in seqs.chunks(window::RETRY_BATCH) {
-            self.queue.publish(Batch { campaign, channel: brief.channel, lane: brief.lane, seqs: chunk.to_vec() });
+            self.queue.publish(Batch {
+                campaign: brief.id,
+                channel: brief.channel,
+                lane: brief.lane,
+                seqs: chunk.to_vec(),
+            });
         }
     }
 

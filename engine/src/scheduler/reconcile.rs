@@ -37,7 +37,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 const LOG_KEPT_MS: i64 = 40 * 3_600_000;
 /// When a log that did not answer is asked again.
 const ASK_LATER_MS: i64 = 30_000;
-/// When an unknown delivery is looked at again whose campaign is paused or whose account is not there.
+/// When an unknown delivery is looked at again whose campaign is paused or held, or whose account is not there.
 const HELD_LOOK_MS: i64 = 5_000;
 
 /// Settles unknown outcomes.
@@ -129,7 +129,8 @@ impl Reconciler {
             AbortPoint::BeforeSettle.reached();
             let seqs = self.ledger.settle(group.campaign, group.attempt, &verdicts, now_ms).await?;
             AbortPoint::AfterSettle.reached();
-            if !seqs.is_empty() {
+            // What is held waits in the ledger until it goes on.
+            if !seqs.is_empty() && brief.held(now_ms).is_none() {
                 self.queue.publish(Batch { campaign: brief.id, channel: brief.channel, lane: brief.lane, seqs });
             }
         }
@@ -160,6 +161,10 @@ impl Reconciler {
             Class::KeyWithTtl { safe_for } => {
                 let is_safe = now_ms < delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()));
                 match brief.state {
+                    // The key may be forgotten before it goes on; then the policy decides.
+                    CampaignState::Running if is_safe && brief.held(now_ms).is_some() => {
+                        Verdict::Later(now_ms + HELD_LOOK_MS)
+                    }
                     CampaignState::Running if is_safe => Verdict::AskAgain,
                     CampaignState::Paused if is_safe => Verdict::Later(now_ms + HELD_LOOK_MS),
                     _ => self.by_policy(brief, group, delivery, now_ms),

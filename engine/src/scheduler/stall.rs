@@ -10,7 +10,7 @@ use dispatch_schemas::{
 use dispatch_workers::limits::{Pause, Scope};
 
 use super::Scheduler;
-use crate::ledger::CampaignBrief;
+use crate::ledger::{CampaignBrief, Held};
 
 /// A campaign without progress for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
@@ -20,11 +20,12 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Stalls(HashMap<CampaignId, (u64, Duration)>);
 
 impl Stalls {
-    /// The campaigns that do not move, and why.
+    /// The campaigns that do not move, and why. One that is held is told at once: it will not move.
     pub(super) fn look(
         &mut self,
         scheduler: &Scheduler,
         campaigns: &[CampaignBrief],
+        now_ms: i64,
     ) -> HashMap<CampaignId, StallReason> {
         let now = scheduler.clock.monotonic();
         self.0.retain(|id, _| campaigns.iter().any(|c| c.id == *id));
@@ -32,6 +33,12 @@ impl Stalls {
         for campaign in campaigns {
             if campaign.state != CampaignState::Running || !campaign.has_open_deliveries() {
                 self.0.remove(&campaign.id);
+                continue;
+            }
+            if let Some(held) = campaign.held(now_ms).filter(|_| campaign.ready + campaign.waiting > 0) {
+                // What waits for its time is not late.
+                self.0.remove(&campaign.id);
+                stalls.insert(campaign.id, reason_of(held));
                 continue;
             }
             let (progress, since) = self.0.entry(campaign.id).or_insert((campaign.finished, now));
@@ -47,18 +54,18 @@ impl Stalls {
             metrics::gauge!("dispatch_oldest_waiting_seconds", "channel" => channel.as_str())
                 .set(longest.unwrap_or_default().as_secs_f64());
         }
-        for why in [
-            StallReason::Limit,
-            StallReason::ProviderPaused,
-            StallReason::ProviderRefused,
-            StallReason::WaitingForRetry,
-            StallReason::OutcomeUnknown,
-            StallReason::NoWorker,
-        ] {
-            let count = stalls.values().filter(|known| **known == why).count();
-            metrics::gauge!("dispatch_stalled_campaigns", "reason" => word(why)).set(count as f64);
+        for why in StallReason::ALL {
+            let count = stalls.values().filter(|known| *known == why).count();
+            metrics::gauge!("dispatch_stalled_campaigns", "reason" => why.as_str()).set(count as f64);
         }
         stalls
+    }
+}
+
+const fn reason_of(held: Held) -> StallReason {
+    match held {
+        Held::Gate => StallReason::Gate,
+        Held::OutsideWindow => StallReason::OutsideWindow,
     }
 }
 
@@ -68,24 +75,19 @@ fn reason(scheduler: &Scheduler, campaign: &CampaignBrief) -> StallReason {
         Some(Pause::Refused(_)) => return StallReason::ProviderRefused,
         None => {}
     }
+    let is_put_off = scheduler.limits.is_put_off(campaign.id);
     if campaign.ready + campaign.claimed > 0 {
         let scopes = [
             Scope::Campaign(campaign.id),
             Scope::Tenant(campaign.tenant),
             Scope::Account(campaign.account.as_str().into()),
         ];
-        return if scheduler.limits.per_second(&scopes).is_some() { StallReason::Limit } else { StallReason::NoWorker };
+        let is_limited = scheduler.limits.per_second(&scopes).is_some() || is_put_off;
+        return if is_limited { StallReason::Limit } else { StallReason::NoWorker };
     }
-    if campaign.waiting > 0 { StallReason::WaitingForRetry } else { StallReason::OutcomeUnknown }
-}
-
-const fn word(reason: StallReason) -> &'static str {
-    match reason {
-        StallReason::Limit => "limit",
-        StallReason::ProviderPaused => "provider_paused",
-        StallReason::ProviderRefused => "provider_refused",
-        StallReason::WaitingForRetry => "waiting_for_retry",
-        StallReason::OutcomeUnknown => "outcome_unknown",
-        StallReason::NoWorker => "no_worker",
+    match campaign.waiting {
+        0 => StallReason::OutcomeUnknown,
+        _ if is_put_off => StallReason::Limit,
+        _ => StallReason::WaitingForRetry,
     }
 }

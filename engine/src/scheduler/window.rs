@@ -141,9 +141,14 @@ impl Window {
     }
 
     /// Fills the windows of all campaigns that may send.
-    pub(super) async fn fill(&mut self, scheduler: &Scheduler, campaigns: &[CampaignBrief]) -> Result<(), LedgerError> {
+    pub(super) async fn fill(
+        &mut self,
+        scheduler: &Scheduler,
+        campaigns: &[CampaignBrief],
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
         let mut wanting = Vec::new();
-        for campaign in campaigns.iter().filter(|c| c.ready > 0 && scheduler.may_send(c)) {
+        for campaign in campaigns.iter().filter(|c| c.ready > 0 && scheduler.may_send(c, now_ms)) {
             if let Some(wants) = self.wants(scheduler, campaign).await? {
                 wanting.push(wants);
             }
@@ -256,6 +261,8 @@ mod tests {
 
     fn campaign(ready: u64, claimed: u64, finished: u64) -> CampaignBrief {
         CampaignBrief {
+            is_tenant_closed: false,
+            sending_window: None,
             id: CampaignId(1),
             tenant: TenantId(1),
             channel: Channel::Email,

@@ -1,6 +1,9 @@
 //! Every metric there is.
 
-use dispatch_schemas::states::{Channel, Lane, StopReason};
+use dispatch_schemas::{
+    api::campaigns::StallReason,
+    states::{Channel, Lane, StopReason},
+};
 use dispatch_workers::providers::REGISTRY;
 
 /// One metric.
@@ -198,8 +201,7 @@ metrics! {
             [label("state", || vec!["scheduled", "running", "paused"])],
             "Campaigns that are not over, by state.";
         "dispatch_stalled_campaigns" Kind::Gauge, Count,
-            [label("reason", || vec!["limit", "provider_paused", "provider_refused", "waiting_for_retry", "outcome_unknown",
-                               "no_worker"])],
+            [label("reason", || StallReason::ALL.iter().map(|reason| reason.as_str()).collect())],
             "Running campaigns that do not move, by what they wait for.";
         "dispatch_jobs_without_campaign_total" Kind::Counter, Count, [],
             "Jobs dropped because their campaign is gone. More than a few after a restart mean that ledger and queue do \

@@ -14,7 +14,11 @@ CREATE TABLE tenant (
     name text NOT NULL UNIQUE,
     root_key bytea NOT NULL,
     limits text NOT NULL DEFAULT '{}',
-    created_at_ms bigint NOT NULL
+    -- Since when nothing is sent for it, and why; both or neither.
+    closed_at_ms bigint,
+    closed_reason text,
+    created_at_ms bigint NOT NULL,
+    CHECK ((closed_at_ms IS NULL) = (closed_reason IS NULL))
 );
 
 CREATE TABLE api_key (
@@ -166,6 +170,8 @@ CREATE TABLE campaign (
     stream_key text UNIQUE,
     send_at_ms bigint,
     expires_at_ms bigint,
+    -- The hours it may send in, as JSON; any hour without.
+    sending_window text,
     created_at_ms bigint NOT NULL,
     launched_at_ms bigint,
     ended_at_ms bigint,

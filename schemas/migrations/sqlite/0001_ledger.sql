@@ -14,7 +14,11 @@ CREATE TABLE tenant (
     name TEXT NOT NULL UNIQUE,
     root_key BLOB NOT NULL,
     limits TEXT NOT NULL DEFAULT '{}',
-    created_at_ms INTEGER NOT NULL
+    -- The tenant's gate: nothing of it is claimed while this is set.
+    closed_at_ms INTEGER,
+    closed_reason TEXT,
+    created_at_ms INTEGER NOT NULL,
+    CHECK ((closed_at_ms IS NULL) = (closed_reason IS NULL))
 ) STRICT;
 
 CREATE TABLE api_key (
@@ -155,6 +159,8 @@ CREATE TABLE campaign (
     stream_key TEXT UNIQUE,
     send_at_ms INTEGER,
     expires_at_ms INTEGER,
+    -- The hours it may be sent in, as the API has them.
+    sending_window TEXT,
     created_at_ms INTEGER NOT NULL,
     launched_at_ms INTEGER,
     ended_at_ms INTEGER,

@@ -48,6 +48,27 @@ pub struct Tenant {
     pub name: String,
     /// Since when.
     pub created_at: Moment,
+    /// Since when nothing of it is sent, and why, while the operator has closed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<TenantClosure>,
+}
+
+/// Why a tenant is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantClosure {
+    /// Since when.
+    pub at: Moment,
+    /// The operator's reason, 1 to 200 characters. The tenant is told it.
+    pub reason: String,
+}
+
+/// What closing a tenant came to. True from the moment of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantStopped {
+    /// The tenant as it stands now.
+    pub tenant: Tenant,
+    /// Messages claimed before, which may still go out or have just gone.
+    pub in_flight: u64,
 }
 
 /// An API key, without its secret.

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod lists;
 pub mod messages;
 pub mod problems;
+pub mod sending_window;
 pub mod templates;
 pub mod time;
 

@@ -106,6 +106,23 @@ pub(crate) async fn a_campaign_past_its_end_gives_nothing(fixture: &dyn Fixture)
     sending.assert_states(&[(DeliveryState::Claimed, 1), (DeliveryState::Ready, 2)]).await;
 }
 
+pub(crate) async fn a_campaign_outside_its_sending_window_gives_nothing(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let list = world.list_of("crowd", &crowd(4)).await;
+    // It is eight o'clock.
+    let sending = world.running(&to(&[list]).between("08:00", "08:10")).await.with_keys_remembered();
+    let root = sending.lose_all(&[3]).await;
+    sending.settle_all(root, &[3], &dispatch_engine::ledger::Verdict::AskAgain).await;
+    world.clock.advance(10 * 60_000 - 1);
+    sending.claim_all(&[0]).await;
+    world.clock.advance(1);
+    assert!(sending.claim(&[1]).await.attempt.is_none());
+    assert!(sending.claim_again(root).await.attempt.is_none());
+    sending.assert_states(&[(DeliveryState::Claimed, 1), (DeliveryState::Ready, 3)]).await;
+    world.clock.advance((24 * 60 - 10) * 60_000);
+    sending.claim_all(&[1]).await;
+}
+
 pub(crate) async fn another_tenants_campaign_gives_nothing(fixture: &dyn Fixture) {
     let mut world = World::new(fixture).await;
     let id = world.running_to_crowd(2).await.id;

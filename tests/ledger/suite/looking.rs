@@ -1,6 +1,6 @@
 //! How far it has come, and who received what.
 
-use dispatch_engine::ledger::RecipientFilter;
+use dispatch_engine::ledger::{Held, RecipientFilter};
 use dispatch_schemas::states::{CampaignState, Channel, DeliveryState, StopReason};
 use dispatch_workers::delivery::Outcome;
 
@@ -123,4 +123,21 @@ pub(crate) async fn the_scheduler_sees_what_is_unfinished(fixture: &dyn Fixture)
     let counts = (brief.ready, brief.claimed, brief.unknown, brief.waiting, brief.finished);
     assert_eq!(counts, (3, 1, 2, 1, 2));
     assert!(brief.has_open_deliveries());
+}
+
+pub(crate) async fn a_sending_window_is_kept_as_it_was_given(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let list = world.list_of("crowd", &crowd(1)).await;
+    let (whenever, draft) = (world.running(&to(&[list])).await.id, to(&[list]).between("22:00", "06:00"));
+    let id = world.launched(&draft).await.id;
+    let (ledger, given) = (&world.ledger, draft.sending_window);
+    assert!(given.is_some());
+    assert_eq!(ledger.campaign(world.tenant, id).await.unwrap().sending_window, given);
+    assert_eq!(ledger.brief(id).await.unwrap().unwrap().sending_window, given);
+    assert_eq!(ledger.campaign(world.tenant, whenever).await.unwrap().sending_window, None);
+    for brief in ledger.unfinished().await.unwrap() {
+        assert_eq!(brief.sending_window, given.clone().filter(|_| brief.id == id));
+        // It is eight o'clock.
+        assert_eq!(brief.held(world.now_ms()), (brief.id == id).then_some(Held::OutsideWindow));
+    }
 }

@@ -1,6 +1,6 @@
 //! Single messages: deliveries of a stream that always runs.
 
-use dispatch_engine::ledger::{MessageTerms, Once, Replayable, SealedMessage, Verdict};
+use dispatch_engine::ledger::{MessageTerms, Once, Replayable, Result, SealedMessage, Verdict};
 use dispatch_schemas::{
     api::templates::{NewTemplate, StoredTemplate},
     ids::CampaignId,
@@ -18,12 +18,21 @@ use super::{
 const ANNA: &str = "anna@example.org";
 
 impl World {
-    async fn template(&self) -> StoredTemplate {
+    pub(super) async fn template(&self) -> StoredTemplate {
         let new = NewTemplate { name: "receipt".to_owned(), source: content(Channel::Email) };
         self.ledger.create_template(self.tenant, &new, None).await.unwrap().value
     }
 
     async fn message(&self, template: &StoredTemplate, to: &str, once: Option<&Once>) -> Replayable<(CampaignId, i64)> {
+        self.try_message(template, to, once).await.unwrap()
+    }
+
+    pub(super) async fn try_message(
+        &self,
+        template: &StoredTemplate,
+        to: &str,
+        once: Option<&Once>,
+    ) -> Result<Replayable<(CampaignId, i64)>> {
         let id = self.ledger.contact_ids(1).await.unwrap();
         let message = SealedMessage {
             address_hash: self.email(to),
@@ -32,7 +41,7 @@ impl World {
             variables: br#"{"order":"17"}"#.to_vec(),
         };
         let terms = MessageTerms { source: self.source, purpose: Purpose::Service, account: ACCOUNT.to_owned() };
-        self.ledger.create_message(self.tenant, template, &terms, message, once).await.unwrap()
+        self.ledger.create_message(self.tenant, template, &terms, message, once).await
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod recording;
 pub(crate) mod sending;
 pub(crate) mod settling;
 pub(crate) mod stopping;
+pub(crate) mod tenants;
 pub(crate) mod world;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -85,6 +86,7 @@ macro_rules! conformance {
                 every_claim_has_a_token_of_its_own_and_is_counted_in_past_sends
                 a_campaign_that_does_not_run_gives_nothing
                 a_campaign_past_its_end_gives_nothing
+                a_campaign_outside_its_sending_window_gives_nothing
                 another_tenants_campaign_gives_nothing
                 a_delivery_that_waits_for_its_destination_comes_back_in_time
                 destinations_are_told_in_the_order_asked
@@ -219,12 +221,24 @@ macro_rules! conformance {
                 only_the_failures_asked_for_are_retried
                 a_refused_account_pauses_its_campaigns
             }
+            tenants {
+                a_closed_tenant_gives_nothing_to_claim
+                closing_a_tenant_reports_what_is_in_flight
+                an_opened_tenant_goes_on_where_it_was
+                what_would_send_is_refused_for_a_closed_tenant
+                a_repeated_call_gets_its_first_answer_from_a_closed_tenant
+                what_was_sent_before_a_tenant_closed_is_still_settled
+                what_waits_of_a_closed_tenant_still_ends
+                a_tenant_stays_closed_since_it_was_and_says_why
+                tenants_are_listed_by_name
+            }
             looking {
                 progress_adds_up_and_names_reasons
                 recipients_are_listed_in_pages_and_by_state
                 an_address_is_shown_masked
                 evidence_is_sealed_and_by_number
                 campaigns_are_listed_newest_first
+                a_sending_window_is_kept_as_it_was_given
                 the_scheduler_sees_what_is_unfinished
             }
             messages {

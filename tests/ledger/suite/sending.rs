@@ -12,11 +12,12 @@ use dispatch_schemas::{
     api::{
         campaigns::{Campaign, CampaignContent, NewCampaign, RecipientStatus},
         limits::Windows,
+        sending_window::SendingWindow,
         templates::{Content, Sender, TemplateSource},
         time::Moment,
     },
     ids::{AttemptId, CampaignId, ListId},
-    states::{Channel, DeliveryState, Purpose, UnknownPolicy},
+    states::{Channel, DeliveryState, Purpose, UnknownPolicy, Weekday},
 };
 use dispatch_workers::{
     delivery::{Account, Claim, Claimed, Counts, Outcome, Plan, Record, Timing},
@@ -63,6 +64,7 @@ pub(crate) struct Draft {
     pub(crate) purpose: Purpose,
     pub(crate) send_at_ms: Option<i64>,
     pub(crate) expires_at_ms: Option<i64>,
+    pub(crate) sending_window: Option<SendingWindow>,
 }
 
 pub(crate) fn to(lists: &[ListId]) -> Draft {
@@ -72,6 +74,7 @@ pub(crate) fn to(lists: &[ListId]) -> Draft {
         purpose: Purpose::Marketing,
         send_at_ms: None,
         expires_at_ms: None,
+        sending_window: None,
     }
 }
 
@@ -92,6 +95,17 @@ impl Draft {
         Self { expires_at_ms: Some(at_ms), ..self }
     }
 
+    /// Only between two times of any day, in UTC.
+    pub(crate) fn between(self, start: &str, end: &str) -> Self {
+        let window = SendingWindow {
+            start: start.parse().unwrap(),
+            end: end.parse().unwrap(),
+            days: Weekday::ALL.to_vec(),
+            time_zone: "UTC".parse().unwrap(),
+        };
+        Self { sending_window: Some(window), ..self }
+    }
+
     pub(crate) fn new_campaign(&self) -> NewCampaign {
         NewCampaign {
             name: "spring".to_owned(),
@@ -103,6 +117,7 @@ impl Draft {
             limits: Windows::default(),
             send_at: self.send_at_ms.map(Moment::from_ms),
             expires_at: self.expires_at_ms.map(Moment::from_ms),
+            sending_window: self.sending_window.clone(),
         }
     }
 }
@@ -164,6 +179,7 @@ impl World {
             scopes: Vec::new(),
             attempts_max: 5,
             expires_at_ms: brief.expires_at_ms,
+            sending_window: brief.sending_window.map(Arc::new),
             open: AtomicBool::new(true),
         };
         Sending { world: self, id, plan }

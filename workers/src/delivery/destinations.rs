@@ -1,5 +1,7 @@
 //! Limits per recipient domain or country: known only by recipient, so asked for each batch.
 
+use std::time::Duration;
+
 use super::{LedgerUnavailable, Plan, Plane};
 use crate::limits::Scope;
 
@@ -37,7 +39,9 @@ pub(super) async fn with_permits(seqs: &[i64], plan: &Plan, plane: &Plane) -> Re
             (*seq, first_ms.saturating_add(behind_ms as i64))
         }));
     }
-    if !waits.is_empty() {
+    if let Some(last_ms) = waits.iter().map(|(_, at_ms)| *at_ms).max() {
+        let wait_ms = u64::try_from(last_ms.saturating_sub(now_ms)).unwrap_or(0);
+        plane.limits.put_off(plan.campaign, Duration::from_millis(wait_ms));
         metrics::counter!("dispatch_deferred_total", "scope" => Scope::Destination(0).label())
             .increment(waits.len() as u64);
         plane.claims.defer(plan, &waits).await?;

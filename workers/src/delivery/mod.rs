@@ -114,6 +114,7 @@ async fn ask_again(again: AskAgain, plan: &Plan, plane: &Plane) -> Result<Vec<i6
 
 fn may_send(plan: &Plan, plane: &Plane) -> bool {
     plan.is_open()
+        && plan.is_in_window(plane.clock.now_ms())
         && plane.limits.paused(&plan.account.name).is_none()
         && plane.recording.works(plane.clock.monotonic())
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use dispatch_schemas::{
+    api::sending_window::SendingWindow,
     ids::{CampaignId, TenantId},
     states::{Channel, Lane, Purpose},
 };
@@ -129,6 +130,8 @@ pub struct Plan {
     pub attempts_max: u8,
     /// After this moment nothing of it is claimed, milliseconds since 1970.
     pub expires_at_ms: Option<i64>,
+    /// Only in these hours anything of it is claimed.
+    pub sending_window: Option<Arc<SendingWindow>>,
     /// Closed the moment a pause or cancel commits in this process; the ledger decides at the claim anyway.
     pub open: AtomicBool,
 }
@@ -138,6 +141,12 @@ impl Plan {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether its sending window is open at a moment, milliseconds since 1970.
+    #[must_use]
+    pub fn is_in_window(&self, at_ms: i64) -> bool {
+        self.sending_window.as_ref().is_none_or(|window| window.is_open(at_ms))
     }
 }
 

@@ -181,6 +181,8 @@ pub struct Record<'a> {
 #[async_trait]
 pub trait Claims: Send + Sync + 'static {
     /// T5 for a batch, durable when it returns: checks and marks in one transaction, and stops what may not be sent.
+    /// Nothing is claimed unless the campaign runs, has not expired and is in its sending window at the moment of the
+    /// transaction, and its tenant is open.
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, LedgerUnavailable>;
 
     /// T5 for the members of an unknown request that is to be asked again with its first key: all of them, or none when

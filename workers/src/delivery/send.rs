@@ -44,10 +44,9 @@ async fn send_one(
     // A closed semaphore cannot happen: nobody closes it; without a permit nothing is sent.
     let slot = account.requests.acquire().await;
     let may_send = slot.is_ok()
-        && plan.is_open()
+        && super::may_send(plan, plane)
         && plane.clock.monotonic() < send_by
-        && plane.limits.are_fresh(permits)
-        && plane.limits.paused(&account.name).is_none();
+        && plane.limits.are_fresh(permits);
     let released = || request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
     let Some(probe) = may_send.then(|| account.may_ask()).flatten() else {
         return released();

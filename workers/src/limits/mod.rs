@@ -14,6 +14,7 @@ mod book;
 mod pace;
 mod pauses;
 mod permits;
+mod put_off;
 mod scope;
 mod shared;
 mod window;
@@ -25,7 +26,7 @@ use std::{
 };
 
 use book::{Book, Denied, LOOK_SOON, Limit};
-use dispatch_schemas::api::limits::Windows;
+use dispatch_schemas::{api::limits::Windows, ids::CampaignId};
 pub use pauses::Pause;
 use pauses::Pauses;
 pub use permits::Permits;
@@ -46,6 +47,8 @@ pub struct Limits {
     book: Mutex<Book>,
     shared: Option<Shared>,
     pauses: Pauses,
+    /// Campaigns with recipients that wait for their domain's or country's limit, and until when at the latest.
+    put_off: Mutex<HashMap<CampaignId, Duration>>,
     changed: Notify,
 }
 
@@ -72,7 +75,14 @@ impl Limits {
     /// No limits, kept in this process.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, book: Mutex::default(), shared: None, pauses: Pauses::default(), changed: Notify::new() }
+        Self {
+            clock,
+            book: Mutex::default(),
+            shared: None,
+            pauses: Pauses::default(),
+            put_off: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     /// The limits that several processes keep in `store`. Their clock must be the same for all of them.
@@ -112,6 +122,7 @@ impl Limits {
     /// # Errors
     /// When shared limits cannot be reached.
     pub async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
+        self.forget_put_off(scope);
         match &self.shared {
             None => drop(self.book().0.remove(scope)),
             Some(shared) => {

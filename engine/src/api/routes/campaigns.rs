@@ -12,9 +12,12 @@ use dispatch_schemas::{
         Page,
         campaigns::{
             Campaign, CampaignContent, CampaignStopped, CreatedCampaign, NewCampaign, Progress, Retried, Retry,
+            StallReason,
         },
         problems::{FieldError, ProblemDocument},
+        sending_window::BadWindow,
         templates::TemplateSource,
+        time::Moment,
     },
     ids::{CampaignId, TenantId},
     states::{CampaignState, Channel},
@@ -65,6 +68,7 @@ pub async fn create(
     let account = account(&context, message.channel(), new.account.as_deref());
     let mut errors = times(&new, context.api.clock.now_ms());
     errors.extend(lists(&new));
+    errors.extend(window(&new));
     let account = match account {
         Ok(account) if errors.is_empty() => account,
         Ok(_) => return Err(Problem::invalid(errors)),
@@ -83,7 +87,8 @@ pub async fn create(
         .await
         .map_err(named_at("/lists"))?;
     let location = format!("/v1/campaigns/{}", made.value.id);
-    let warnings = content::warnings(&source, &message, &template);
+    let mut warnings = content::warnings(&source, &message, &template);
+    warnings.extend(never_open(&new, context.api.clock.now_ms()));
     let value = CreatedCampaign { campaign: made.value, warnings };
     Ok(created(&location, Replayable { value, replayed: made.replayed }))
 }
@@ -239,7 +244,8 @@ pub async fn retry(
 
 /// How far a campaign has come
 ///
-/// The counts of `states` add up to `audience` at any moment; `stall` says why it does not move, when it does not.
+/// The counts of `states` add up to `audience` at any moment; `stall` says why it does not move, when it does not, and
+/// `opens_at` when its sending window opens, when it waits for that.
 #[utoipa::path(
     get, path = "/v1/campaigns/{id}/progress", tag = "campaigns", params(("id" = CampaignId, Path)),
     responses((status = 200, body = Progress), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")),
@@ -253,6 +259,11 @@ pub async fn progress(
     let mut progress = context.api.ledger.progress(caller.tenant, campaign).await?;
     if progress.state == CampaignState::Running {
         progress.stall = context.api.control.stall(campaign);
+    }
+    if progress.stall == Some(StallReason::OutsideWindow) {
+        let window = context.api.ledger.campaign(caller.tenant, campaign).await?.sending_window;
+        let opens_at_ms = window.and_then(|window| window.opens_at(context.api.clock.now_ms()));
+        progress.opens_at = opens_at_ms.map(Moment::from_ms);
     }
     found(progress)
 }
@@ -321,6 +332,25 @@ fn times(new: &NewCampaign, now_ms: i64) -> Vec<FieldError> {
     errors
 }
 
+fn window(new: &NewCampaign) -> Option<FieldError> {
+    let wrong = new.sending_window.as_ref()?.check().err()?;
+    let member = match wrong {
+        BadWindow::Empty => "end",
+        BadWindow::OpensAtMidnightsEnd => "start",
+        BadWindow::NoDays => "days",
+    };
+    Some(FieldError::new(format!("/sending_window/{member}"), wrong.to_string()))
+}
+
+/// What to say of a window that does not open between the campaign's start and its end.
+fn never_open(new: &NewCampaign, now_ms: i64) -> Option<String> {
+    let (window, end) = (new.sending_window.as_ref()?, new.expires_at?);
+    let from_ms = new.send_at.map_or(now_ms, |at| at.as_ms().max(now_ms));
+    let opens_in_time = window.opens_at(from_ms).is_some_and(|opens_ms| opens_ms < end.as_ms());
+    (!opens_in_time)
+        .then(|| "`sending_window` does not open before `expires_at`: nobody would be written to".to_owned())
+}
+
 fn lists(new: &NewCampaign) -> Vec<FieldError> {
     let doubled = |index: usize| new.lists.get(..index).is_some_and(|before| before.contains(&new.lists[index]));
     (0..new.lists.len())
@@ -332,7 +362,7 @@ fn lists(new: &NewCampaign) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use dispatch_schemas::{
-        api::{limits::Windows, time::Moment},
+        api::limits::Windows,
         ids::{ListId, TemplateId},
         states::Purpose,
     };
@@ -350,6 +380,7 @@ mod tests {
             limits: Windows::default(),
             send_at: send_at.map(Moment::from_ms),
             expires_at: expires_at.map(Moment::from_ms),
+            sending_window: None,
         }
     }
 

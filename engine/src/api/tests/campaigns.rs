@@ -1,4 +1,5 @@
 use axum::{body::Body, http::Method};
+use dispatch_schemas::api::campaigns::StallReason;
 use serde_json::{Value, json};
 
 use super::{
@@ -258,4 +259,89 @@ async fn limits_are_set_as_a_whole_and_told_to_the_engine() {
     assert_eq!(world.heard(), [format!("limits {}", world.tenant)]);
     let negative = world.call(Method::PUT, "/v1/limits", &world.key, &json!({"per_second": -1})).await;
     assert_eq!(negative.status, 422);
+}
+
+#[tokio::test]
+async fn a_sending_window_is_taken_shown_and_said_when_it_opens() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let mut body = campaign(&[&list]);
+    // It is eight o'clock in the morning, UTC, on a Friday.
+    let window = json!({"start": "10:00", "end": "20:00", "days": ["mon", "fri"], "time_zone": "Europe/Paris"});
+    body["sending_window"] = window.clone();
+    let made = world.post("/v1/campaigns", &body).await.good();
+    assert_eq!(made["sending_window"], window);
+    assert!(!made["warnings"].to_string().contains("sending_window"));
+    let id = made["id"].as_str().unwrap();
+    launch(&world, id, "k").await.good();
+    *world.told.stall.lock().unwrap() = Some(StallReason::OutsideWindow);
+    let progress = world.get(&format!("/v1/campaigns/{id}/progress")).await.good();
+    assert_eq!(
+        (&progress["stall"], &progress["opens_at"]),
+        (&json!("outside_window"), &json!("2027-01-15T09:00:00.000Z"))
+    );
+
+    body["expires_at"] = json!("2027-01-15T09:00:00Z");
+    let made = world.post("/v1/campaigns", &body).await.good();
+    assert!(made["warnings"].to_string().contains("does not open before `expires_at`"), "{made}");
+}
+
+#[tokio::test]
+async fn a_sending_window_that_could_not_open_is_refused_with_its_place() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let good = json!({"start": "08:00", "end": "20:00", "days": ["mon"], "time_zone": "Europe/Paris"});
+    for (member, value, at, said) in [
+        ("start", json!("8 am"), "start", "as in 08:30"),
+        ("start", json!("20:00"), "end", "closes at the moment it opens"),
+        ("start", json!("24:00"), "start", "cannot open at 24:00"),
+        ("end", json!("24:30"), "end", "as in 08:30"),
+        ("days", json!([]), "days", "1 to 7 entries are wanted"),
+        ("days", json!(["monday"]), "days/0", "mon, tue"),
+        ("time_zone", json!("Europe/Lutetia"), "time_zone", "IANA database"),
+        ("time_zone", json!("../../etc/passwd"), "time_zone", "IANA database"),
+        ("zone", json!("UTC"), "zone", "not known"),
+    ] {
+        let mut body = campaign(&[&list]);
+        body["sending_window"] = good.clone();
+        body["sending_window"][member] = value;
+        let got = world.post("/v1/campaigns", &body).await;
+        assert_eq!(got.problem(), (422, "validation-failed".to_owned()));
+        let error = &got.json()["errors"][0];
+        assert_eq!(error["pointer"], format!("/sending_window/{at}"), "{error}");
+        assert!(error["detail"].as_str().unwrap().contains(said), "{error}");
+    }
+    let mut body = campaign(&[&list]);
+    body["sending_window"] = json!({"start": "08:00", "end": "20:00", "time_zone": "UTC"});
+    assert_eq!(world.post("/v1/campaigns", &body).await.json()["errors"][0]["pointer"], "/sending_window/days");
+}
+
+#[tokio::test]
+async fn a_closed_tenant_is_refused_what_sends_and_told_why() {
+    let world = World::new().await;
+    let draft = made(&world, 2).await;
+    let list = world.list("more").await;
+    let template =
+        json!({"name": "t", "channel": "email", "from": {"address": "a@example.org"}, "subject": "s", "text": "t"});
+    let template = world.post("/v1/templates", &template).await.good()["id"].clone();
+    let message = json!({"template": template, "to": "anna@example.org", "source": world.source().await});
+    world.ledger.close_tenant(world.tenant, "unpaid since March").await.unwrap();
+
+    let refused = [
+        world.post("/v1/campaigns", &campaign(&[&list])).await,
+        launch(&world, &draft, "k").await,
+        world.post("/v1/messages", &message).await,
+    ];
+    for got in refused {
+        assert_eq!(got.problem(), (403, "tenant-closed".to_owned()));
+        assert!(got.text.contains("unpaid since March"), "{}", got.text);
+    }
+    assert_eq!(world.get("/v1/campaigns").await.status, 200);
+    let suppress = json!({"channel": "email", "addresses": ["anna@example.org"]});
+    assert_eq!(world.post("/v1/suppressions", &suppress).await.good()["closed"], 1);
+    assert_eq!(world.post("/v1/erasures", &json!({"email": "anna@example.org"})).await.status, 200);
+    world.post(&format!("/v1/campaigns/{draft}/cancel"), &json!({})).await.good();
+
+    world.ledger.open_tenant(world.tenant).await.unwrap();
+    world.post("/v1/campaigns", &campaign(&[&list])).await.good();
 }

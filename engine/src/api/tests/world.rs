@@ -56,17 +56,23 @@ impl Clock for StillClock {
 pub(crate) struct Told {
     pub(crate) heard: Mutex<Vec<String>>,
     pub(crate) worker: Mutex<Health>,
+    /// Why campaigns are said not to move; no worker unless set.
+    pub(crate) stall: Mutex<Option<StallReason>>,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { heard: Mutex::default(), worker: Mutex::new(Health::Well) }
+        Self { heard: Mutex::default(), worker: Mutex::new(Health::Well), stall: Mutex::default() }
     }
 }
 
 impl Control for Told {
     fn campaign_changed(&self, campaign: CampaignId) {
         self.heard.lock().unwrap().push(format!("changed {campaign}"));
+    }
+
+    fn tenant_changed(&self, tenant: TenantId) {
+        self.heard.lock().unwrap().push(format!("tenant {tenant}"));
     }
 
     fn message_ready(&self, campaign: CampaignId, seq: i64) {
@@ -78,7 +84,7 @@ impl Control for Told {
     }
 
     fn stall(&self, _: CampaignId) -> Option<StallReason> {
-        Some(StallReason::NoWorker)
+        Some(self.stall.lock().unwrap().unwrap_or(StallReason::NoWorker))
     }
 
     fn readiness(&self) -> Vec<(&'static str, Health)> {

@@ -14,10 +14,13 @@ use dispatch_schemas::{
 };
 use reqwest::Method;
 
-use super::super::{
-    engine_client::{EngineArgs, EngineClient},
-    error::CliError,
-    output::Output,
+use super::{
+    super::{
+        engine_client::{EngineArgs, EngineClient},
+        error::CliError,
+        output::Output,
+    },
+    window::WindowArgs,
 };
 
 const EXAMPLE: &str = "\
@@ -25,6 +28,8 @@ Examples:
   dispatch campaign create --name Spring --list newsletter --content spring.json --purpose marketing
   dispatch campaign create --name Reminder --list members --template tpl_01H2M9ZQK7W3C \\
       --purpose service --per-second 100 --send-at 2027-03-01T09:00:00+01:00
+  dispatch campaign create --name Offer --list members --content offer.json --purpose marketing \\
+      --window 08:00-20:00 --window-days mon-sat --time-zone Europe/Paris
 
 A content file is JSON, as POST /v1/templates takes it without a name:
   {\"channel\": \"email\", \"from\": {\"address\": \"shop@example.org\"}, \"subject\": \"Hello\",
@@ -61,6 +66,8 @@ pub(super) struct Args {
     /// Who was not written to by then is expired
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Moment>,
+    #[command(flatten)]
+    window: WindowArgs,
     /// Messages in any second, at most
     #[arg(long, value_name = "N")]
     per_second: Option<u32>,
@@ -111,6 +118,7 @@ pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
         },
         send_at: args.send_at,
         expires_at: args.expires_at,
+        sending_window: args.window.window(),
     };
     let made: CreatedCampaign =
         client.send(Method::POST, "/v1/campaigns", &new, args.idempotency_key.as_deref()).await?;

@@ -6,6 +6,7 @@ mod reasons;
 mod recipients;
 mod status;
 mod watch;
+mod window;
 
 use clap::Subcommand;
 use dispatch_schemas::{

@@ -67,6 +67,7 @@ mod tests {
     fn failures_are_told_from_stops_and_the_most_frequent_comes_first() {
         let reasons = [("suppressed", 3), ("http_400", 2), ("smtp_550", 9), ("erased", 5), ("infobip_7", 0)];
         let progress = Progress {
+            opens_at: None,
             id: CampaignId(1),
             state: CampaignState::Completed,
             pause_reason: None,

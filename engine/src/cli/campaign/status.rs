@@ -90,8 +90,8 @@ pub(super) fn what_holds_it(progress: &Progress) -> String {
     match (&progress.pause_reason, &progress.stall) {
         (Some(reason), _) => format!("{state}: {reason}"),
         (None, Some(stall)) => {
-            let word = serde_json::to_value(stall).ok();
-            format!("{state}, waiting: {}", word.as_ref().and_then(|word| word.as_str()).unwrap_or("unknown"))
+            let until = progress.opens_at.map(|at| format!(" until {at}")).unwrap_or_default();
+            format!("{state}, waiting: {}{until}", stall.as_str())
         }
         (None, None) => state.to_string(),
     }

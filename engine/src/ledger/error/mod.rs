@@ -35,6 +35,12 @@ pub enum LedgerError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// The tenant is closed: nothing is made, launched or sent for it.
+    #[error("this tenant is closed: {reason}; ask whoever runs this installation")]
+    TenantClosed {
+        /// The operator's reason.
+        reason: String,
+    },
     /// The same idempotency key was used with another request.
     #[error("this Idempotency-Key was used before with another request; use a new key for a new request")]
     KeyReused,

@@ -13,7 +13,8 @@ use dispatch_workers::{
 use sqlx::{PgConnection, Row as _};
 
 use super::{
-    PostgresLedger, campaigns::channel_of, lists::check_source, lock_gates_shared, months::month_at, rows, tally::Moves,
+    PostgresLedger, campaigns::channel_of, lists::check_source, lock_gates_shared, months::month_at, rows,
+    tally::Moves, tenants::require_open,
 };
 use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage, Tenants};
 
@@ -48,6 +49,7 @@ impl Messages for PostgresLedger {
             }
             // An erasure is before it, and finds its gates closed, or after it, and finds the person.
             lock_gates_shared(&mut transaction, tenant).await?;
+            require_open(&mut transaction, tenant).await?;
             let stored = store(&mut transaction, &stream, message, &keys, self.entropy.as_ref(), now_ms).await?;
             let stored = rows::remember(&mut transaction, tenant, once, now_ms, stored).await?;
             transaction.commit().await?;

@@ -3,16 +3,16 @@
 use async_trait::async_trait;
 use dispatch_schemas::{
     api::{
-        keys::{ApiKey, Permission, Tenant},
+        keys::{ApiKey, Permission, Tenant, TenantClosure, TenantStopped},
         limits::Windows,
         time::Moment,
     },
     ids::{KeyId, TenantId},
 };
 use dispatch_workers::sealing::TenantKeys;
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::{PostgresLedger, rows};
+use super::{PostgresLedger, lock_gates, rows};
 use crate::ledger::{LedgerError, Result, StoredKey, Tenants};
 
 #[async_trait]
@@ -42,18 +42,56 @@ impl Tenants for PostgresLedger {
     }
 
     async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>> {
-        let row = sqlx::query("SELECT id, name, created_at_ms FROM tenant WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.engine)
-            .await?;
-        row.as_ref().map(tenant).transpose()
+        let row = sqlx::query("SELECT * FROM tenant WHERE name = $1").bind(name).fetch_optional(&self.engine).await?;
+        row.as_ref().map(tenant_of).transpose()
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>> {
-        let rows = sqlx::query("SELECT id, name, created_at_ms FROM tenant ORDER BY name COLLATE \"C\"")
-            .fetch_all(&self.engine)
+        let rows = sqlx::query("SELECT * FROM tenant ORDER BY name COLLATE \"C\"").fetch_all(&self.engine).await?;
+        rows.iter().map(tenant_of).collect()
+    }
+
+    async fn close_tenant(&self, tenant: TenantId, reason: &str) -> Result<TenantStopped> {
+        let now_ms = self.now_ms();
+        self.repeatable("close_tenant", || async {
+            let mut transaction = self.engine.begin().await?;
+            lock_gates(&mut transaction, tenant).await?;
+            let row = sqlx::query(
+                "UPDATE tenant SET closed_at_ms = coalesce(closed_at_ms, $2), closed_reason = $3 WHERE id = $1
+                 RETURNING *",
+            )
+            .bind(tenant.0)
+            .bind(now_ms)
+            .bind(reason)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or(LedgerError::NotFound("tenant"))?;
+            let in_flight = sqlx::query(
+                "SELECT coalesce(sum(t.deliveries), 0)::bigint AS in_flight
+                   FROM campaign c JOIN tally t ON t.campaign_id = c.id
+                  WHERE c.tenant_id = $1 AND t.state = 'claimed'",
+            )
+            .bind(tenant.0)
+            .fetch_one(&mut *transaction)
             .await?;
-        rows.iter().map(tenant).collect()
+            let in_flight = rows::count(&in_flight, "in_flight")?;
+            transaction.commit().await?;
+            Ok(TenantStopped { tenant: tenant_of(&row)?, in_flight })
+        })
+        .await
+    }
+
+    async fn open_tenant(&self, tenant: TenantId) -> Result<Tenant> {
+        self.repeatable("open_tenant", || async {
+            let row =
+                sqlx::query("UPDATE tenant SET closed_at_ms = NULL, closed_reason = NULL WHERE id = $1 RETURNING *")
+                    .bind(tenant.0)
+                    .fetch_optional(&self.engine)
+                    .await?
+                    .ok_or(LedgerError::NotFound("tenant"))?;
+            tenant_of(&row)
+        })
+        .await
     }
 
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys> {
@@ -184,8 +222,25 @@ fn api_key(row: &PgRow) -> Result<ApiKey> {
     })
 }
 
-fn tenant(row: &PgRow) -> Result<Tenant> {
+/// Refuses what would send for a closed tenant.
+pub(super) async fn require_open(conn: &mut PgConnection, tenant: TenantId) -> Result<()> {
+    let row = sqlx::query("SELECT closed_reason FROM tenant WHERE id = $1")
+        .bind(tenant.0)
+        .fetch_optional(conn)
+        .await?
+        .ok_or(LedgerError::NotFound("tenant"))?;
+    match row.try_get(0)? {
+        None => Ok(()),
+        Some(reason) => Err(LedgerError::TenantClosed { reason }),
+    }
+}
+
+fn tenant_of(row: &PgRow) -> Result<Tenant> {
+    let closed_at_ms = row.try_get::<Option<i64>, _>("closed_at_ms")?;
+    let reason = row.try_get::<Option<String>, _>("closed_reason")?;
+    let closed = closed_at_ms.zip(reason).map(|(at_ms, reason)| TenantClosure { at: Moment::from_ms(at_ms), reason });
     Ok(Tenant {
+        closed,
         id: TenantId(row.try_get("id")?),
         name: row.try_get("name")?,
         created_at: Moment::from_ms(row.try_get("created_at_ms")?),

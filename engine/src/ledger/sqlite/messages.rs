@@ -12,7 +12,7 @@ use dispatch_workers::{
 };
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteLedger, campaigns::channel_of, lists::check_source, rows, tally::Moves};
+use super::{SqliteLedger, campaigns::channel_of, lists::check_source, rows, tally::Moves, tenants::require_open};
 use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage};
 
 /// The stream a single message joins: made with its first one.
@@ -44,6 +44,7 @@ impl Messages for SqliteLedger {
                     if let Some(earlier) = rows::replay(conn, tenant, once.as_ref(), now_ms).await? {
                         return Ok(earlier);
                     }
+                    require_open(conn, tenant).await?;
                     let stream = Stream { tenant, template: &template, terms, ids };
                     let stored = store(conn, &stream, message, &keys, entropy.as_ref(), now_ms).await?;
                     rows::remember(conn, tenant, once.as_ref(), now_ms, stored).await

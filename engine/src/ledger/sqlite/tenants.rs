@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use dispatch_schemas::{
     api::{
-        keys::{ApiKey, Permission, Tenant},
+        keys::{ApiKey, Permission, Tenant, TenantClosure, TenantStopped},
         limits::Windows,
         time::Moment,
     },
     ids::{KeyId, TenantId},
 };
 use dispatch_workers::sealing::TenantKeys;
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteLedger, rows};
 use crate::ledger::{LedgerError, Result, StoredKey, Tenants};
@@ -45,17 +45,11 @@ impl Tenants for SqliteLedger {
     }
 
     async fn find_tenant(&self, name: &str) -> Result<Option<Tenant>> {
-        let row = sqlx::query("SELECT id, name, created_at_ms FROM tenant WHERE name = ?")
+        let row = sqlx::query("SELECT id, name, closed_at_ms, closed_reason, created_at_ms FROM tenant WHERE name = ?")
             .bind(name)
             .fetch_optional(&self.readers)
             .await?;
-        row.as_ref().map(tenant).transpose()
-    }
-
-    async fn tenants(&self) -> Result<Vec<Tenant>> {
-        let rows =
-            sqlx::query("SELECT id, name, created_at_ms FROM tenant ORDER BY name").fetch_all(&self.readers).await?;
-        rows.iter().map(tenant).collect()
+        row.as_ref().map(tenant_of).transpose()
     }
 
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys> {
@@ -100,6 +94,52 @@ impl Tenants for SqliteLedger {
             })
             .await?;
         if changed == 1 { Ok(()) } else { Err(LedgerError::NotFound("tenant")) }
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        let rows = sqlx::query("SELECT id, name, closed_at_ms, closed_reason, created_at_ms FROM tenant ORDER BY name")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(tenant_of).collect()
+    }
+
+    async fn close_tenant(&self, tenant: TenantId, reason: &str) -> Result<TenantStopped> {
+        let (reason, now_ms) = (reason.to_owned(), self.now_ms());
+        self.writer
+            .run("close_tenant", move |conn| {
+                Box::pin(async move {
+                    let row = sqlx::query(
+                        "UPDATE tenant SET closed_at_ms = coalesce(closed_at_ms, ?2), closed_reason = ?3 WHERE id = ?1
+                         RETURNING id, name, closed_at_ms, closed_reason, created_at_ms",
+                    )
+                    .bind(tenant.0)
+                    .bind(now_ms)
+                    .bind(reason)
+                    .fetch_optional(&mut *conn)
+                    .await?
+                    .ok_or(LedgerError::NotFound("tenant"))?;
+                    Ok(TenantStopped { tenant: tenant_of(&row)?, in_flight: in_flight(conn, tenant).await? })
+                })
+            })
+            .await
+    }
+
+    async fn open_tenant(&self, tenant: TenantId) -> Result<Tenant> {
+        self.writer
+            .run("open_tenant", move |conn| {
+                Box::pin(async move {
+                    let row = sqlx::query(
+                        "UPDATE tenant SET closed_at_ms = NULL, closed_reason = NULL WHERE id = ?
+                         RETURNING id, name, closed_at_ms, closed_reason, created_at_ms",
+                    )
+                    .bind(tenant.0)
+                    .fetch_optional(conn)
+                    .await?
+                    .ok_or(LedgerError::NotFound("tenant"))?;
+                    tenant_of(&row)
+                })
+            })
+            .await
     }
 
     async fn create_key(
@@ -172,11 +212,41 @@ impl Tenants for SqliteLedger {
     }
 }
 
-fn tenant(row: &SqliteRow) -> Result<Tenant> {
+/// Refuses what would send for a closed tenant.
+pub(super) async fn require_open(conn: &mut SqliteConnection, tenant: TenantId) -> Result<()> {
+    let row = sqlx::query("SELECT closed_reason FROM tenant WHERE id = ?")
+        .bind(tenant.0)
+        .fetch_optional(conn)
+        .await?
+        .ok_or(LedgerError::NotFound("tenant"))?;
+    match row.try_get(0)? {
+        None => Ok(()),
+        Some(reason) => Err(LedgerError::TenantClosed { reason }),
+    }
+}
+
+/// How many deliveries of a tenant are in an open attempt.
+async fn in_flight(conn: &mut SqliteConnection, tenant: TenantId) -> Result<u64> {
+    let count: i64 = sqlx::query(
+        "SELECT coalesce(sum(t.deliveries), 0) FROM campaign c CROSS JOIN tally t ON t.campaign_id = c.id
+          WHERE c.tenant_id = ? AND t.state = 'claimed'",
+    )
+    .bind(tenant.0)
+    .fetch_one(conn)
+    .await?
+    .try_get(0)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+fn tenant_of(row: &SqliteRow) -> Result<Tenant> {
+    let closed_at_ms = row.try_get::<Option<i64>, _>("closed_at_ms")?;
+    let reason = row.try_get::<Option<String>, _>("closed_reason")?;
+    let closed = closed_at_ms.zip(reason).map(|(at_ms, reason)| TenantClosure { at: Moment::from_ms(at_ms), reason });
     Ok(Tenant {
         id: TenantId(row.try_get("id")?),
         name: row.try_get("name")?,
         created_at: Moment::from_ms(row.try_get("created_at_ms")?),
+        closed,
     })
 }
 

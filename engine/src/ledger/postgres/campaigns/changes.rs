@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Row as _};
 use super::{hold, load};
 use crate::ledger::{
     LedgerError, Result,
-    postgres::{months::month_at, rows, tally::Moves},
+    postgres::{months::month_at, rows, tally::Moves, tenants::require_open},
 };
 
 pub(super) async fn insert(
@@ -22,10 +22,11 @@ pub(super) async fn insert(
     campaign: &Campaign,
     content: &str,
 ) -> Result<()> {
+    require_open(conn, tenant).await?;
     sqlx::query(
         "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, limits,
-                               content, send_at_ms, expires_at_ms, created_at_ms, month)
-         VALUES ($1, $2, $3, 'bulk', 'draft', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                               content, send_at_ms, expires_at_ms, created_at_ms, month, sending_window)
+         VALUES ($1, $2, $3, 'bulk', 'draft', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(campaign.id.0)
     .bind(tenant.0)
@@ -40,6 +41,7 @@ pub(super) async fn insert(
     .bind(campaign.expires_at.map(Moment::as_ms))
     .bind(campaign.created_at.as_ms())
     .bind(month_at(campaign.created_at.as_ms()))
+    .bind(campaign.sending_window.as_ref().map(rows::to_json).transpose()?)
     .execute(&mut *conn)
     .await?;
     sqlx::query("INSERT INTO expansion (campaign_id, tenant_id) VALUES ($1, $2)")
@@ -65,6 +67,7 @@ pub(super) async fn insert(
 
 pub(super) async fn launch(conn: &mut PgConnection, tenant: TenantId, id: CampaignId, now_ms: i64) -> Result<Campaign> {
     let campaign = hold(conn, tenant, id).await?;
+    require_open(conn, tenant).await?;
     if campaign.state == CampaignState::Cancelled && campaign.launched_at.is_none() {
         return Err(LedgerError::conflict(
             "campaign-state",
@@ -169,6 +172,7 @@ pub(super) async fn retry(
         CampaignState::Running | CampaignState::Paused | CampaignState::Completed => {}
         state => return Err(LedgerError::not_now("retried", state)),
     }
+    require_open(conn, tenant).await?;
     if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
         return Err(LedgerError::conflict("campaign-expired", "this campaign's expires_at has passed"));
     }

@@ -19,7 +19,7 @@ use dispatch_schemas::{
 };
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::{PostgresLedger, lock_gates, recipients, rows};
+use super::{PostgresLedger, lock_gates, recipients, rows, tenants::require_open};
 use crate::ledger::{Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result, Tenants};
 
 #[async_trait]
@@ -52,6 +52,7 @@ impl Campaigns for PostgresLedger {
             lists,
             send_at: new.send_at,
             expires_at: new.expires_at,
+            sending_window: new.sending_window.clone(),
             created_at: Moment::from_ms(now_ms),
             launched_at: None,
             ended_at: None,
@@ -138,6 +139,7 @@ impl Campaigns for PostgresLedger {
                 CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
                 state => return Err(LedgerError::not_now("resumed", state)),
             }
+            require_open(&mut transaction, tenant).await?;
             let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
             sqlx::query("UPDATE campaign SET state = $1, pause_reason = NULL WHERE id = $2")
                 .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
@@ -196,6 +198,7 @@ impl Campaigns for PostgresLedger {
         .await?;
         let first = rows.first().ok_or(LedgerError::NotFound("campaign"))?;
         let mut progress = Progress {
+            opens_at: None,
             id,
             state: rows::word(first, "campaign_state")?,
             pause_reason: first.try_get("pause_reason")?,
@@ -305,6 +308,7 @@ async fn stopped(conn: &mut PgConnection, tenant: TenantId, id: CampaignId) -> R
 fn campaign(row: &PgRow, lists: Vec<ListId>) -> Result<Campaign> {
     let moment = |column| -> Result<Option<Moment>> { Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment::from_ms)) };
     Ok(Campaign {
+        sending_window: rows::optional_json(row, "sending_window")?,
         id: CampaignId(row.try_get("id")?),
         name: row.try_get("name")?,
         state: rows::word(row, "state")?,

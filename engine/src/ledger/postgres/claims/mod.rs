@@ -77,6 +77,9 @@ impl PostgresLedger {
         lock_gates_shared(&mut transaction, claimer.tenant).await?;
         // A claim that waited for the lock is as old as its commit.
         let claimer = claimer.at(self.now_ms());
+        if !claim.plan.is_in_window(claimer.now_ms) {
+            return Ok(claimer.nothing());
+        }
         let claimed = claim_batch(&mut transaction, (claimer, kept), attempt, seqs).await?;
         transaction.commit().await?;
         Ok(claimed)
@@ -89,6 +92,9 @@ impl PostgresLedger {
         let mut transaction = self.engine.begin().await?;
         lock_gates_shared(&mut transaction, claimer.tenant).await?;
         let claimer = claimer.at(self.now_ms());
+        if !claim.plan.is_in_window(claimer.now_ms) {
+            return Ok(claimer.nothing());
+        }
         let claimed = claim_root(&mut transaction, (claimer, kept), attempt, (root, claim.seqs.len())).await?;
         transaction.commit().await?;
         Ok(claimed)
@@ -213,8 +219,9 @@ async fn claim_root(
 
 async fn is_claimable(conn: &mut PgConnection, claimer: &Claimer) -> Result<bool> {
     let row = sqlx::query(
-        "SELECT 1 FROM campaign
-          WHERE id = $1 AND tenant_id = $2 AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > $3)",
+        "SELECT 1 FROM campaign c JOIN tenant t ON t.id = c.tenant_id
+          WHERE c.id = $1 AND c.tenant_id = $2 AND c.state = 'running'
+            AND (c.expires_at_ms IS NULL OR c.expires_at_ms > $3) AND t.closed_at_ms IS NULL",
     )
     .bind(claimer.campaign.0)
     .bind(claimer.tenant.0)

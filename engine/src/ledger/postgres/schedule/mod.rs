@@ -41,7 +41,7 @@ impl Schedule for PostgresLedger {
 
     async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>> {
         let row = sqlx::query(
-            "SELECT c.*, t.limits AS tenant_limits FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = $1",
+            "SELECT c.*, t.limits AS tenant_limits, t.closed_at_ms FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = $1",
         )
         .bind(campaign.0)
         .fetch_optional(&self.engine)
@@ -53,7 +53,9 @@ impl Schedule for PostgresLedger {
                 channel: columns::word(&row, "channel")?,
                 lane: columns::word(&row, "lane")?,
                 purpose: columns::word(&row, "purpose")?,
-                is_running: row.try_get::<&str, _>("state")? == CampaignState::Running.as_str(),
+                is_running: row.try_get::<&str, _>("state")? == CampaignState::Running.as_str()
+                    && row.try_get::<Option<i64>, _>("closed_at_ms")?.is_none(),
+                sending_window: columns::optional_json(&row, "sending_window")?,
                 account: row.try_get("account")?,
                 limits: columns::json(&row, "limits")?,
                 tenant_limits: columns::json(&row, "tenant_limits")?,
@@ -91,8 +93,9 @@ impl Schedule for PostgresLedger {
         // One statement sees one moment: the sum over the shards is exact.
         let rows = sqlx::query(
             "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,
-                    c.expires_at_ms, coalesce(e.done, true) AS expanded, t.*
-               FROM campaign c LEFT JOIN expansion e ON e.campaign_id = c.id
+                    c.expires_at_ms, c.sending_window, coalesce(e.done, true) AS expanded,
+                    n.closed_at_ms IS NOT NULL AS is_tenant_closed, t.*
+               FROM campaign c JOIN tenant n ON n.id = c.tenant_id LEFT JOIN expansion e ON e.campaign_id = c.id
                     CROSS JOIN LATERAL (
                         SELECT coalesce(sum(deliveries) FILTER (WHERE state = 'ready'), 0)::bigint AS ready,
                                coalesce(sum(deliveries) FILTER (WHERE state = 'claimed'), 0)::bigint AS claimed,
@@ -118,6 +121,8 @@ impl Schedule for PostgresLedger {
                     unknown_policy: columns::word(row, "unknown_policy")?,
                     send_at_ms: row.try_get("send_at_ms")?,
                     expires_at_ms: row.try_get("expires_at_ms")?,
+                    sending_window: columns::optional_json(row, "sending_window")?,
+                    is_tenant_closed: row.try_get("is_tenant_closed")?,
                     expanded: row.try_get("expanded")?,
                     ready: count(row, "ready")?,
                     claimed: count(row, "claimed")?,

@@ -13,7 +13,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::load;
 use crate::ledger::{
     LedgerError, Result,
-    sqlite::{rows, tally::Moves},
+    sqlite::{rows, tally::Moves, tenants::require_open},
 };
 
 pub(super) async fn insert(
@@ -22,10 +22,11 @@ pub(super) async fn insert(
     campaign: &Campaign,
     content: &str,
 ) -> Result<()> {
+    require_open(conn, tenant).await?;
     sqlx::query(
         "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, limits,
-                               content, send_at_ms, expires_at_ms, created_at_ms)
-         VALUES (?, ?, ?, 'bulk', 'draft', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                               content, send_at_ms, expires_at_ms, sending_window, created_at_ms)
+         VALUES (?, ?, ?, 'bulk', 'draft', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(campaign.id.0)
     .bind(tenant.0)
@@ -38,6 +39,7 @@ pub(super) async fn insert(
     .bind(content)
     .bind(campaign.send_at.map(Moment::as_ms))
     .bind(campaign.expires_at.map(Moment::as_ms))
+    .bind(campaign.sending_window.as_ref().map(rows::to_json).transpose()?)
     .bind(campaign.created_at.as_ms())
     .execute(&mut *conn)
     .await?;
@@ -67,6 +69,7 @@ pub(super) async fn launch(
     now_ms: i64,
 ) -> Result<Campaign> {
     let campaign = load(conn, tenant, id).await?;
+    require_open(conn, tenant).await?;
     if campaign.state == CampaignState::Cancelled && campaign.launched_at.is_none() {
         return Err(LedgerError::conflict(
             "campaign-state",
@@ -142,6 +145,7 @@ pub(super) async fn retry(
         CampaignState::Running | CampaignState::Paused | CampaignState::Completed => {}
         state => return Err(LedgerError::not_now("retried", state)),
     }
+    require_open(conn, tenant).await?;
     if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
         return Err(LedgerError::conflict("campaign-expired", "this campaign's expires_at has passed"));
     }

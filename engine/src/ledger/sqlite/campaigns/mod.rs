@@ -16,7 +16,7 @@ use dispatch_schemas::{
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{SqliteLedger, recipients, rows};
+use super::{SqliteLedger, recipients, rows, tenants::require_open};
 use crate::ledger::{Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result};
 
 #[async_trait]
@@ -49,6 +49,7 @@ impl Campaigns for SqliteLedger {
             lists,
             send_at: new.send_at,
             expires_at: new.expires_at,
+            sending_window: new.sending_window.clone(),
             created_at: Moment::from_ms(now_ms),
             launched_at: None,
             ended_at: None,
@@ -139,6 +140,7 @@ impl Campaigns for SqliteLedger {
                         CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
                         state => return Err(LedgerError::not_now("resumed", state)),
                     }
+                    require_open(conn, tenant).await?;
                     let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
                     sqlx::query("UPDATE campaign SET state = ?, pause_reason = NULL WHERE id = ?")
                         .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
@@ -196,6 +198,7 @@ impl Campaigns for SqliteLedger {
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
             stall: None,
+            opens_at: None,
         };
         for row in &rows {
             let Some(state) = row.try_get::<Option<String>, _>("state")? else { continue };
@@ -288,6 +291,7 @@ fn campaign(row: &SqliteRow, lists: Vec<ListId>) -> Result<Campaign> {
         lists,
         send_at: moment("send_at_ms")?,
         expires_at: moment("expires_at_ms")?,
+        sending_window: rows::optional_json(row, "sending_window")?,
         created_at: Moment::from_ms(row.try_get("created_at_ms")?),
         launched_at: moment("launched_at_ms")?,
         ended_at: moment("ended_at_ms")?,

@@ -3,6 +3,7 @@
 //! These statements run for every batch of every campaign, so each drives from the batch into the primary key: the
 //! numbers come as JSON (or as one range where they are contiguous) and are joined with both key columns.
 
+mod claimable;
 mod mark;
 pub(super) mod record;
 
@@ -18,6 +19,7 @@ use dispatch_workers::{
 };
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
+use claimable::is_claimable;
 use mark::mark;
 use record::record_batch;
 
@@ -32,6 +34,7 @@ use crate::ledger::{
 impl Claims for SqliteLedger {
     async fn claim(&self, claim: &Claim<'_>) -> std::result::Result<Claimed, LedgerUnavailable> {
         let (claimer, mut seqs) = (Claimer::new(claim), claim.seqs.to_vec());
+        let window = claim.plan.sending_window.clone();
         // The queue may bring a job twice.
         seqs.sort_unstable();
         seqs.dedup();
@@ -39,18 +42,33 @@ impl Claims for SqliteLedger {
         Ok(self
             .writer
             .run("claim", move |conn| {
-                Box::pin(async move { claim_batch(conn, claimer.at(clock.now_ms()), attempt, &seqs).await })
+                Box::pin(async move {
+                    let claimer = claimer.at(clock.now_ms());
+                    if is_claimable(conn, claimer, window.as_deref()).await? {
+                        claim_batch(conn, claimer, attempt, &seqs).await
+                    } else {
+                        Ok(claimer.nothing())
+                    }
+                })
             })
             .await?)
     }
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
         let (claimer, most) = (Claimer::new(claim), claim.seqs.len());
+        let window = claim.plan.sending_window.clone();
         let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
         Ok(self
             .writer
             .run("claim_again", move |conn| {
-                Box::pin(async move { claim_root(conn, claimer.at(clock.now_ms()), attempt, (root, most)).await })
+                Box::pin(async move {
+                    let claimer = claimer.at(clock.now_ms());
+                    if is_claimable(conn, claimer, window.as_deref()).await? {
+                        claim_root(conn, claimer, attempt, (root, most)).await
+                    } else {
+                        Ok(claimer.nothing())
+                    }
+                })
             })
             .await?)
     }
@@ -141,9 +159,6 @@ async fn claim_batch(
     attempt: AttemptId,
     seqs: &[i64],
 ) -> Result<Claimed> {
-    if !is_claimable(conn, claimer).await? {
-        return Ok(claimer.nothing());
-    }
     let sql = candidates_sql(
         &claimer,
         "json_each(?3) r CROSS JOIN delivery d
@@ -192,9 +207,6 @@ async fn claim_root(
     attempt: AttemptId,
     (root, most): (AttemptId, usize),
 ) -> Result<Claimed> {
-    if !is_claimable(conn, claimer).await? {
-        return Ok(claimer.nothing());
-    }
     let Some(first) =
         sqlx::query("SELECT token, ranges FROM attempt WHERE id = ?").bind(root.0).fetch_optional(&mut *conn).await?
     else {
@@ -240,19 +252,6 @@ async fn claim_root(
         first.try_get::<&[u8], _>("token")?.try_into().map_err(|_| LedgerError::Corrupt("an attempt's token"))?;
     let claimed = mark(conn, claimer, attempt, Some(root), sifted).await?;
     Ok(Claimed { root: Token(token), ..claimed })
-}
-
-async fn is_claimable(conn: &mut SqliteConnection, claimer: Claimer) -> Result<bool> {
-    let row = sqlx::query(
-        "SELECT 1 FROM campaign
-          WHERE id = ? AND tenant_id = ? AND state = 'running' AND (expires_at_ms IS NULL OR expires_at_ms > ?)",
-    )
-    .bind(claimer.campaign.0)
-    .bind(claimer.tenant.0)
-    .bind(claimer.now_ms)
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.is_some())
 }
 
 fn candidate(row: &SqliteRow) -> Result<Candidate> {

@@ -22,7 +22,8 @@ impl Schedule for SqliteLedger {
 
     async fn brief(&self, campaign: CampaignId) -> Result<Option<CampaignPlan>> {
         let row = sqlx::query(
-            "SELECT c.*, t.limits AS tenant_limits FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = ?",
+            "SELECT c.*, t.limits AS tenant_limits, t.closed_at_ms IS NULL AS is_tenant_open
+               FROM campaign c JOIN tenant t ON t.id = c.tenant_id WHERE c.id = ?",
         )
         .bind(campaign.0)
         .fetch_optional(&self.readers)
@@ -34,12 +35,14 @@ impl Schedule for SqliteLedger {
                 channel: rows::word(&row, "channel")?,
                 lane: rows::word(&row, "lane")?,
                 purpose: rows::word(&row, "purpose")?,
-                is_running: row.try_get::<&str, _>("state")? == CampaignState::Running.as_str(),
+                is_running: row.try_get::<&str, _>("state")? == CampaignState::Running.as_str()
+                    && row.try_get("is_tenant_open")?,
                 account: row.try_get("account")?,
                 limits: rows::json(&row, "limits")?,
                 tenant_limits: rows::json(&row, "tenant_limits")?,
                 content: rows::json(&row, "content")?,
                 expires_at_ms: row.try_get("expires_at_ms")?,
+                sending_window: rows::optional_json(&row, "sending_window")?,
             })
         })
         .transpose()
@@ -71,14 +74,14 @@ impl Schedule for SqliteLedger {
     async fn unfinished(&self) -> Result<Vec<CampaignBrief>> {
         let rows = sqlx::query(
             "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,
-                    c.expires_at_ms, c.expanded,
+                    c.expires_at_ms, c.sending_window, c.expanded, n.closed_at_ms IS NOT NULL AS is_tenant_closed,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'ready'), 0) AS ready,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'claimed'), 0) AS claimed,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'unknown'), 0) AS unknown,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'retry_wait'), 0) AS waiting,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state NOT IN
                         ('ready', 'claimed', 'unknown', 'retry_wait')), 0) AS finished
-               FROM campaign c LEFT JOIN tally t ON t.campaign_id = c.id
+               FROM campaign c CROSS JOIN tenant n ON n.id = c.tenant_id LEFT JOIN tally t ON t.campaign_id = c.id
               WHERE c.ended_at_ms IS NULL AND c.state IN ('scheduled', 'running', 'paused', 'cancelled')
               GROUP BY c.id ORDER BY c.launched_at_ms, c.id",
         )
@@ -99,6 +102,8 @@ impl Schedule for SqliteLedger {
                     unknown_policy: rows::word(row, "unknown_policy")?,
                     send_at_ms: row.try_get("send_at_ms")?,
                     expires_at_ms: row.try_get("expires_at_ms")?,
+                    sending_window: rows::optional_json(row, "sending_window")?,
+                    is_tenant_closed: row.try_get("is_tenant_closed")?,
                     expanded: row.try_get::<i64, _>("expanded")? != 0,
                     ready: count(row, "ready")?,
                     claimed: count(row, "claimed")?,
