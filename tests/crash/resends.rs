@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dispatch_engine::engine::{Engine, open_ledger};
+use dispatch_engine::engine::{Engine, Roles, open_ledger};
 use dispatch_schemas::states::UnknownPolicy;
 use dispatch_tests::support::{
     checker::{self, Books},
@@ -25,7 +25,7 @@ async fn extra_copies_are_exactly_the_resends_that_were_counted() {
     let stage = Stage::new(&[account], FAULTS, seed.number());
     let opened = open_ledger(&stage.settings()).await.expect("the ledger opens");
     let platform = Platform::new(&opened, "shop").await;
-    let engine = Engine::start(&stage.settings(), opened).await.expect("the engine starts");
+    let engine = Engine::start(&stage.settings(), opened, Roles::all()).await.expect("the engine starts");
     let campaign = platform
         .campaign_to(People::by_email("customer", RECIPIENTS), "sendgrid", |new| {
             new.unknown_policy = Some(UnknownPolicy::AtLeastOnce);

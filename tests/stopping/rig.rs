@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dispatch_engine::{
-    engine::{Engine, Opened, open_ledger},
+    engine::{Engine, Opened, Roles, open_ledger},
     ledger::sqlite::SqliteLedger,
     settings::Settings,
 };
@@ -57,12 +57,12 @@ impl Rig {
         let master = MasterKey::generate(entropy.as_ref());
         let ledger = SqliteLedger::open(&stage.ledger_file(), master.clone(), clock.clone(), entropy.clone()).await;
         let ledger = Arc::new(ledger.expect("the ledger opens"));
-        Self::on(stage, &settings, Opened { ledger, master, clock, entropy, made_key: true }).await
+        Self::on(stage, &settings, Opened { ledger, master, clock, entropy, made_key: true, shared: None }).await
     }
 
     async fn on(stage: Stage, settings: &Settings, opened: Opened) -> Self {
         let platform = Platform::new(&opened, "shop").await;
-        let engine = Engine::start(settings, opened).await.expect("the engine starts");
+        let engine = Engine::start(settings, opened, Roles::all()).await.expect("the engine starts");
         Self { stage, platform, engine }
     }
 

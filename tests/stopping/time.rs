@@ -1,6 +1,6 @@
 //! What happens at its time: starts, expiry, and the finding of recipients that was interrupted.
 
-use dispatch_engine::engine::{Engine, open_ledger};
+use dispatch_engine::engine::{Engine, Roles, open_ledger};
 use dispatch_schemas::{
     api::time::Moment,
     states::{CampaignState, Channel, DeliveryState},
@@ -71,7 +71,7 @@ async fn recipients_found_before_and_after_a_restart_are_each_written_to_once() 
 
     let opened = open_ledger(&stage.settings()).await.expect("the ledger is free again");
     let platform = Platform::new(&opened, "shop").await;
-    let engine = Engine::start(&stage.settings(), opened).await.expect("the engine starts");
+    let engine = Engine::start(&stage.settings(), opened, Roles::all()).await.expect("the engine starts");
     let end =
         wait::until("the campaign completes", COMPLETES_WITHIN, async || platform.completed(campaign).await).await;
     assert_eq!((end.audience, count(&end, DeliveryState::Accepted)), (RECIPIENTS as u64, RECIPIENTS as u64));

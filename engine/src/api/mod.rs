@@ -19,6 +19,7 @@ pub mod request;
 pub mod routes;
 pub mod server;
 pub mod shape;
+mod starting;
 pub mod strict_json;
 mod supply;
 #[cfg(test)]
@@ -26,7 +27,13 @@ pub(crate) mod tests;
 
 use std::{fmt, sync::Arc};
 
-use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use dispatch_schemas::{ids::KeyId, states::Channel};
 use dispatch_workers::{
     clock::{Clock, Entropy},
@@ -38,8 +45,13 @@ use self::{authentication::Keyring, cursor::Cursors};
 pub use self::{
     control::{Control, Health},
     openapi::openapi,
+    starting::Changeable,
 };
-use crate::{import::loading::Loader, ledger::Ledger};
+use crate::{
+    engine::{Role, Roles},
+    import::loading::Loader,
+    ledger::Ledger,
+};
 
 /// What the API is made of.
 pub struct Api {
@@ -57,6 +69,8 @@ pub struct Api {
     pub accounts: Vec<AccountInfo>,
     /// How much is taken.
     pub bounds: Bounds,
+    /// What this process does: without the role of the API it serves what machines ask of the engine only.
+    pub roles: Roles,
 }
 
 impl fmt::Debug for Api {
@@ -129,6 +143,7 @@ impl Context {
             .method_not_allowed_fallback(problem::no_such_method)
             // Bodies are bounded by the readers, which know the settings and answer with a problem.
             .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(Arc::clone(self), system_only))
             .layer(middleware::from_fn(observe::finish_what_was_begun))
             .layer(CatchPanicLayer::custom(observe::panicked))
             .layer(middleware::from_fn_with_state(Arc::clone(self), observe::observe))
@@ -139,4 +154,18 @@ impl Context {
     pub fn key_revoked(&self, id: KeyId) {
         self.keyring.forget(id);
     }
+}
+
+/// Keeps calls of the API from a process that does not have its role.
+async fn system_only(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/v1/");
+    if is_api && !context.api.roles.has(Role::Api) {
+        let roles = &context.api.roles;
+        return problem::Problem::new(
+            problem::Kind::NOT_FOUND,
+            format!("this process does not serve the API (its roles are {roles}); ask one that has the role api"),
+        )
+        .into_response();
+    }
+    next.run(request).await
 }

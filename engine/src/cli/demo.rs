@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::CliError;
 use crate::{
     demo::{self, Channels, DemoOptions, Outcome, Watcher},
-    settings::LedgerUrl,
+    settings::{LedgerUrl, QueueUrl},
 };
 
 /// A whole campaign on this machine, with proof.
@@ -39,9 +39,12 @@ pub struct DemoArgs {
     /// Print the outcome as one line of JSON, the last.
     #[arg(long)]
     json: bool,
-    /// Where the ledger is; in a temporary folder when left out.
+    /// Where the ledger is; in a temporary folder when left out. On a PostgreSQL server the demo makes a schema of its own.
     #[arg(long, value_name = "URL")]
     ledger_url: Option<LedgerUrl>,
+    /// Where RabbitMQ is, with a virtual host nobody uses; in the process when left out.
+    #[arg(long, value_name = "URL")]
+    queue_url: Option<QueueUrl>,
     /// Keep ledger, key and witness in this folder.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -82,6 +85,7 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
         channels,
         provider: args.provider,
         ledger_url: args.ledger_url,
+        queue_url: args.queue_url,
         keep: args.keep,
         faults: args.faults,
         seed: args.seed,

@@ -133,7 +133,7 @@ impl From<Refusal> for CliError {
 
 /// Carries an order out in the ledger, or has the engine do it that has the ledger open.
 async fn carried_out(settings: &Settings, order: Order) -> Result<Answer, CliError> {
-    let ledger = settings.ledger.url.file();
+    let ledger = settings.ledger.url.to_string();
     for _ in 0..TRIES_MAX {
         match open_ledger(settings).await {
             Ok(opened) => {
@@ -141,7 +141,7 @@ async fn carried_out(settings: &Settings, order: Order) -> Result<Answer, CliErr
                     note(&format!(
                         "Made the ledger {} and its key file {}. Losing the key file loses the data: keep a copy in a \
                          safe place.",
-                        ledger.display(),
+                        ledger,
                         settings.ledger.key_file.display()
                     ));
                 }
@@ -153,17 +153,19 @@ async fn carried_out(settings: &Settings, order: Order) -> Result<Answer, CliErr
             Err(error) => return Err(CliError::failed(error.to_string())),
         }
         #[cfg(unix)]
-        match crate::operator::socket::ask(ledger, &order).await {
-            Ok(answer) => return Ok(answer?),
-            Err(crate::operator::socket::AskError::Nobody(_)) => {}
-            Err(error) => return Err(CliError::Unavailable(error.to_string())),
+        if let Some(file) = settings.ledger.url.file() {
+            match crate::operator::socket::ask(file, &order).await {
+                Ok(answer) => return Ok(answer?),
+                Err(crate::operator::socket::AskError::Nobody(_)) => {}
+                Err(error) => return Err(CliError::Unavailable(error.to_string())),
+            }
         }
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
     }
     Err(CliError::Unavailable(format!(
         "the ledger {} is open in another process that takes no orders: it is still starting or stopping, or could not \
          make its socket (its log says so); try again, or stop it first",
-        ledger.display()
+        ledger
     )))
 }
 

@@ -66,8 +66,9 @@ pub(super) enum Action {
 /// When there is no ledger, it cannot be opened, or it refuses.
 pub async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     let settings = args.settings.load()?;
-    let file = settings.ledger.url.file();
-    if !file.exists() {
+    if let Some(file) = settings.ledger.url.file()
+        && !file.exists()
+    {
         return Err(CliError::Usage(format!("there is no ledger at {}, and so no tenant", file.display())));
     }
     let opened = crate::engine::open_ledger(&settings).await.map_err(|error| CliError::failed(error.to_string()))?;

@@ -8,8 +8,13 @@ mod agreement;
 mod content;
 mod people;
 mod sandbox_process;
+mod services;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dispatch_schemas::{
     api::{
@@ -26,12 +31,13 @@ use dispatch_workers::{delivery::Timing, providers::REGISTRY, sandbox::witness::
 use futures_util::StreamExt as _;
 use sandbox_process::SandboxProcess;
 use serde::Serialize;
+use services::Services;
 
 use crate::{
-    engine::{Engine, StartError, open_ledger},
+    engine::{Engine, Roles, StartError, open_ledger},
     import::loading::LoadError,
     ledger::LedgerError,
-    settings::{LedgerUrl, Settings},
+    settings::{LedgerUrl, QueueUrl, Settings},
     telemetry::memory,
 };
 
@@ -56,6 +62,8 @@ pub struct DemoOptions {
     pub provider: Option<String>,
     /// Where the ledger is; in the demo's own folder when not given.
     pub ledger_url: Option<LedgerUrl>,
+    /// Where RabbitMQ is; jobs stay in the process when not given.
+    pub queue_url: Option<QueueUrl>,
     /// Where to keep ledger, key and witness; a folder that is removed in the end when not given.
     pub keep: Option<PathBuf>,
     /// The fault plan of the sandbox, such as `throttle=0.01,accept_then_drop=0.02`.
@@ -160,15 +168,31 @@ pub async fn run(options: &DemoOptions, watcher: &mut dyn Watcher) -> Result<Out
         }
     };
     let kinds = kinds(options)?;
+    let (services, ledger_url) = Services::make(options).await?;
+    let outcome = Box::pin(show(options, &folder, kinds, ledger_url, watcher)).await;
+    // What went wrong in the demo matters more than what could not be cleaned up after it.
+    let removed = services.remove().await;
+    let outcome = outcome?;
+    removed?;
+    Ok(outcome)
+}
+
+async fn show(
+    options: &DemoOptions,
+    folder: &Path,
+    kinds: BTreeMap<Channel, &'static str>,
+    ledger_url: Option<LedgerUrl>,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, DemoError> {
     watcher.step("starting the sandbox");
     let witness = folder.join("witness.jsonl");
     let sandbox = SandboxProcess::start(&witness, options).await?;
-    let settings = settings(options, &folder, &kinds, &sandbox)?;
+    let settings = settings(options, folder, &kinds, &sandbox, ledger_url)?;
     let opened = open_ledger(&settings).await?;
-    let engine = Engine::start(&settings, opened).await?;
+    let engine = Engine::start(&settings, opened, Roles::all()).await?;
 
     watcher.step("importing the contact list");
-    let file = people::file(options, &folder)?;
+    let file = people::file(options, folder)?;
     let tenant = engine.opened.ledger.tenant("demo").await?.id;
     let list = list(&engine, tenant).await?;
     let began = engine.opened.clock.monotonic();
@@ -187,7 +211,7 @@ pub async fn run(options: &DemoOptions, watcher: &mut dyn Watcher) -> Result<Out
     engine.drain().await;
     sandbox.stop().await;
     let key = WitnessKey::new(&SandboxProcess::witness_key(options.seed));
-    let compared = agreement::compare(ledger.as_ref(), tenant, &campaigns, &witness, &key, &folder).await;
+    let compared = agreement::compare(ledger.as_ref(), tenant, &campaigns, &witness, &key, folder).await;
     ledger.close().await;
     let compared = compared?;
 
@@ -240,9 +264,10 @@ fn kinds(options: &DemoOptions) -> Result<BTreeMap<Channel, &'static str>, DemoE
 
 fn settings(
     options: &DemoOptions,
-    folder: &std::path::Path,
+    folder: &Path,
     kinds: &BTreeMap<Channel, &'static str>,
     sandbox: &SandboxProcess,
+    ledger_url: Option<LedgerUrl>,
 ) -> Result<Settings, DemoError> {
     let mut providers = toml::Table::new();
     for kind in kinds.values() {
@@ -262,7 +287,8 @@ fn settings(
     for provider in settings.providers.values_mut() {
         provider.key = Some(sandbox.api_key());
     }
-    settings.ledger.url = options.ledger_url.clone().unwrap_or_else(|| LedgerUrl::sqlite(folder.join("dispatch.db")));
+    settings.ledger.url = ledger_url.unwrap_or_else(|| LedgerUrl::sqlite(folder.join("dispatch.db")));
+    settings.queue.url.clone_from(&options.queue_url);
     settings.ledger.key_file = folder.join("dispatch.key");
     // Short, so that a demo with faults ends while one watches. The order of the protocol's steps is the same.
     settings.timing = Timing {
@@ -296,14 +322,14 @@ async fn list(engine: &Engine, tenant: TenantId) -> Result<ListId, DemoError> {
     Ok(ledger.create_list(tenant, &NewList { name, source }, None).await?.value.id)
 }
 
-async fn load(engine: &Engine, tenant: TenantId, list: ListId, file: &std::path::Path) -> Result<Import, DemoError> {
+async fn load(engine: &Engine, tenant: TenantId, list: ListId, file: &Path) -> Result<Import, DemoError> {
     let file = tokio::fs::File::open(file).await.map_err(io("the contact file cannot be read"))?;
     let bytes = tokio_util::io::ReaderStream::with_capacity(file, READ_BYTES).boxed();
     let import = engine.opened.ledger.begin_import(tenant, list).await?;
     Ok(engine.loader.load(tenant, list, import, Mapping::default(), bytes).await?)
 }
 
-async fn opt_out(engine: &Engine, tenant: TenantId, file: &std::path::Path) -> Result<(), DemoError> {
+async fn opt_out(engine: &Engine, tenant: TenantId, file: &Path) -> Result<(), DemoError> {
     let ledger = &engine.opened.ledger;
     let keys = ledger.tenant_keys(tenant).await?;
     let chosen = people::choose(file)?;

@@ -11,6 +11,10 @@ use std::{
 
 use dispatch_workers::clock::{Clock, SystemClock, TimestampMs};
 
+use crate::ledger::{Ledger, LedgerError};
+
+/// How often the clocks are compared.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// A difference below this is the network's, milliseconds.
 const NEGLIGIBLE_MS: i64 = 20;
 /// The ledger's clock itself has jumped when it differs by more, milliseconds: an operator must know.
@@ -31,6 +35,32 @@ impl LedgerClock {
         let machine = SystemClock::new();
         let zero_ms = machine.now_ms().saturating_sub(millis(machine.monotonic()));
         Self { machine, zero_ms: zero_ms.into() }
+    }
+
+    /// Asks the ledger what time it is.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ask(&self, ledger: &dyn Ledger) -> Result<(), LedgerError> {
+        let asked = self.monotonic();
+        let ledger_ms = ledger.time_ms().await?;
+        self.compare(ledger_ms, asked, self.monotonic());
+        Ok(())
+    }
+
+    /// Asks again and again, until `stop` completes.
+    pub async fn keep_up(&self, ledger: &dyn Ledger, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = tokio::time::sleep(ASK_EVERY) => {}
+            }
+            if let Err(error) = self.ask(ledger).await {
+                tracing::debug!(%error, "the ledger was not asked for the time");
+            }
+        }
     }
 
     /// The ledger's clock said `ledger_ms` between the two moments of the monotonic clock. The first comparison is

@@ -3,6 +3,7 @@
 mod control;
 mod ledger_clock;
 mod opening;
+mod roles;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +17,7 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::{Clock, Entropy, random},
-    delivery::{Account, Jobs, LedgerUnavailable, NoJournal, Plane, Plans, Recording, work},
+    delivery::{Account, Jobs, Journal, LedgerUnavailable, NoJournal, Plane, Plans, Recording, work},
     limits::{Limits, Past, Pause, Scope},
     providers::{self, Ingredients},
     sealing::MasterKey,
@@ -26,14 +27,19 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::EngineControl;
 pub use ledger_clock::LedgerClock;
-pub use opening::{ClaimedLedger, Opened, StartError, check_ledger, claim_ledger, open_ledger};
+pub use opening::{ClaimedLedger, Opened, SharedLedger, StartError, check_ledger, claim_ledger, open_ledger};
+pub use roles::{Role, Roles, UnknownRole};
 
 use crate::{
     api::Health,
     import::loading::{Loader, country_number},
+    journal::OutcomeJournal,
     ledger::{Ledger, LedgerError},
     plans::PlanBook,
-    queue::{InProcessQueue, Queue},
+    queue::{
+        InProcessQueue, Queue,
+        rabbitmq::{self, Link, RabbitQueue, Side},
+    },
     scheduler::{Desk, Reconciler, Scheduler},
     settings::Settings,
 };
@@ -48,7 +54,7 @@ pub struct Engine {
     /// The ledger and its keys.
     pub opened: Opened,
     /// The queue.
-    pub queue: Arc<InProcessQueue>,
+    pub queue: Arc<dyn Queue>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The plans of running campaigns.
@@ -57,6 +63,7 @@ pub struct Engine {
     pub desk: Arc<Desk>,
     /// Loads contact files.
     pub loader: Loader,
+    roles: Roles,
     tasks: Mutex<JoinSet<()>>,
     stop: CancellationToken,
     drain_within: Duration,
@@ -69,16 +76,29 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Starts scheduler and workers over an open ledger.
+    /// Starts what the roles say over an open ledger.
     ///
     /// # Errors
-    /// When an account cannot be built or the ledger fails.
-    pub async fn start(settings: &Settings, opened: Opened) -> Result<Self, StartError> {
+    /// When an account cannot be built, the queue's password cannot be read, roles are missing a queue to share, or the
+    /// ledger fails.
+    pub async fn start(settings: &Settings, opened: Opened, roles: Roles) -> Result<Self, StartError> {
         let Opened { ledger, master, clock, entropy, .. } = opened.clone();
-        recover(ledger.as_ref(), clock.as_ref(), settings).await?;
-
-        let limits = Arc::new(Limits::new(clock.clone()));
-        let accounts = accounts(settings, &clock, &entropy)?;
+        if settings.queue.url.is_none() && roles.need_a_shared_queue() {
+            return Err(StartError::QueueNotShared { roles: roles.to_string() });
+        }
+        if roles.has(Role::Scheduler) {
+            recover(ledger.as_ref(), clock.as_ref(), settings).await?;
+        }
+        let limits = Arc::new(match &opened.shared {
+            None => Limits::new(clock.clone()),
+            Some(shared) => Limits::shared(clock.clone(), shared.limits.clone()),
+        });
+        // Who neither sends nor asks providers needs none of their keys.
+        let accounts = if roles.has(Role::Scheduler) || roles.has(Role::Worker) {
+            accounts(settings, &clock, &entropy)?
+        } else {
+            Vec::new()
+        };
         let plans = Arc::new(PlanBook::new(
             ledger.clone(),
             accounts.iter().map(|account| (account.name.to_string(), account.clone())).collect(),
@@ -89,61 +109,103 @@ impl Engine {
         ));
         set_limits(settings, &limits, &plans, &master).await?;
 
-        let queue = Arc::new(InProcessQueue::new(settings.queue.capacity));
-        let desk = Arc::new(Desk::default());
-        let send_keys = Arc::new(master.send_keys());
-        let stop = CancellationToken::new();
-        let scheduler_id = i64::from_le_bytes(random(entropy.as_ref()));
+        let mut engine = Self {
+            queue: queue(settings, &roles, &clock)?,
+            loader: Loader::new(ledger, master, entropy),
+            desk: Arc::new(Desk::default()),
+            tasks: Mutex::new(JoinSet::new()),
+            stop: CancellationToken::new(),
+            drain_within: Duration::from_millis(settings.timing.reap_after_ms()) + Duration::from_secs(60),
+            opened,
+            limits,
+            plans,
+            roles,
+        };
+        engine.keep_up();
+        if engine.roles.has(Role::Scheduler) {
+            engine.start_scheduler(settings);
+        }
+        if engine.roles.has(Role::Worker) {
+            engine.start_workers(settings)?;
+        }
+        Ok(engine)
+    }
+
+    /// Keeps up with what processes that share the ledger have in common.
+    fn keep_up(&mut self) {
+        let Some(shared) = self.opened.shared.clone() else { return };
+        let (limits, ledger, tasks) = (self.limits.clone(), self.opened.ledger.clone(), self.tasks.get_mut());
+        let (followed, told) = (self.stop.clone(), self.stop.clone());
+        tasks.spawn(async move { limits.follow(followed.cancelled_owned()).await });
+        tasks.spawn(async move { shared.clock.keep_up(ledger.as_ref(), told.cancelled_owned()).await });
+    }
+
+    fn start_scheduler(&mut self, settings: &Settings) {
+        let Opened { ledger, master, clock, entropy, .. } = &self.opened;
+        let id = i64::from_le_bytes(random(entropy.as_ref()));
         let scheduler = Scheduler {
-            id: scheduler_id,
+            id,
             ledger: ledger.clone(),
-            queue: queue.clone(),
-            plans: plans.clone(),
-            limits: limits.clone(),
+            queue: self.queue.clone(),
+            plans: self.plans.clone(),
+            limits: self.limits.clone(),
             clock: clock.clone(),
             timing: settings.timing,
             window: settings.queue.clone(),
-            desk: desk.clone(),
+            desk: self.desk.clone(),
             key_places: key_places(settings),
         };
         let reconciler = Reconciler {
-            scheduler: scheduler_id,
-            desk: desk.clone(),
+            scheduler: id,
+            desk: self.desk.clone(),
             ledger: ledger.clone(),
-            queue: queue.clone(),
-            plans: plans.clone(),
+            queue: self.queue.clone(),
+            plans: self.plans.clone(),
             clock: clock.clone(),
             timing: settings.timing,
-            send_keys: send_keys.clone(),
+            send_keys: Arc::new(master.send_keys()),
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(scheduler.run(stop.clone().cancelled_owned()));
-        tasks.spawn(reconciler.run(stop.clone().cancelled_owned()));
+        let tasks = self.tasks.get_mut();
+        tasks.spawn(scheduler.run(self.stop.clone().cancelled_owned()));
+        tasks.spawn(reconciler.run(self.stop.clone().cancelled_owned()));
+    }
 
+    fn start_workers(&mut self, settings: &Settings) -> Result<(), StartError> {
+        let Opened { ledger, master, clock, entropy, shared, .. } = &self.opened;
+        let journal: Arc<dyn Journal> = match &settings.workers.journal_folder {
+            // A ledger on this machine's own disk fails with it.
+            Some(folder) if shared.is_some() => {
+                let (journal, left) = OutcomeJournal::open(folder)?;
+                let (plans, claims, replayed) = (self.plans.clone(), ledger.clone(), journal.clone());
+                self.tasks.get_mut().spawn(async move { replayed.replay(left, plans.as_ref(), claims.as_ref()).await });
+                journal
+            }
+            _ => Arc::new(NoJournal),
+        };
         let plane = Arc::new(Plane {
             claims: ledger.clone(),
-            limits: limits.clone(),
-            clock,
+            limits: self.limits.clone(),
+            clock: clock.clone(),
             entropy: entropy.clone(),
-            send_keys,
+            send_keys: Arc::new(master.send_keys()),
             timing: settings.timing,
-            journal: Arc::new(NoJournal),
+            journal,
             recording: Recording::default(),
         });
+        let tasks = self.tasks.get_mut();
         for (channel, runs) in
             [(Channel::Email, settings.workers.email_runs), (Channel::Sms, settings.workers.sms_runs)]
         {
             let lanes = std::iter::repeat_n(Lane::Bulk, runs)
                 .chain(std::iter::repeat_n(Lane::Transactional, TRANSACTIONAL_RUNS));
             for lane in lanes {
-                let jobs: Arc<dyn Jobs> = queue.clone();
-                let plans: Arc<dyn Plans> = plans.clone();
+                // The queue is the workers' source of jobs, whichever it is.
+                let jobs: Arc<dyn Jobs> = self.queue.clone();
+                let plans: Arc<dyn Plans> = self.plans.clone();
                 tasks.spawn(work(channel, lane, jobs, plans, plane.clone()));
             }
         }
-        let drain_within = Duration::from_millis(settings.timing.reap_after_ms()) + Duration::from_secs(60);
-        let loader = Loader::new(ledger, master, entropy);
-        Ok(Self { opened, queue, limits, plans, desk, loader, tasks: Mutex::new(tasks), stop, drain_within })
+        Ok(())
     }
 
     /// A campaign was launched, paused, resumed, cancelled or retried: closes its plan at once, so that nothing more
@@ -176,17 +238,36 @@ impl Engine {
         if tokio::time::timeout(self.drain_within, all).await.is_err() {
             tracing::error!("some requests were not answered in time; their outcomes are settled at the next start");
         }
+        self.queue.finish().await;
     }
 
-    /// The roles of this process and how each is. One refused account does not keep the others from working.
+    /// The roles of this process and how each is, and the queue when it is shared.
     #[must_use]
     pub fn readiness(&self) -> Vec<(&'static str, Health)> {
+        let mut parts = Vec::new();
+        if self.roles.has(Role::Scheduler) {
+            parts.push((Role::Scheduler.as_str(), self.scheduler_health()));
+        }
+        if self.roles.has(Role::Worker) {
+            parts.push((Role::Worker.as_str(), self.worker_health()));
+        }
+        if self.roles.has(Role::Scheduler) || self.roles.has(Role::Worker) {
+            parts.push(("queue", self.queue.trouble().map_or(Health::Well, Health::Down)));
+        }
+        parts
+    }
+
+    fn scheduler_health(&self) -> Health {
         let now = self.opened.clock.monotonic();
-        let scheduler = match self.desk.last_beat() {
+        match self.desk.last_beat() {
             Some(beat) if now.saturating_sub(beat) <= SCHEDULER_SILENT_MAX => Health::Well,
             Some(_) => Health::Down("the ledger does not answer the scheduler; see the log".to_owned()),
             None => Health::Down("it has not finished its first round yet".to_owned()),
-        };
+        }
+    }
+
+    /// One refused account does not keep the others from working.
+    fn worker_health(&self) -> Health {
         let mut accounts = 0;
         let mut refused = BTreeSet::new();
         for account in self.plans.accounts() {
@@ -199,13 +280,27 @@ impl Engine {
             let names: Vec<&str> = refused.iter().map(String::as_str).collect();
             format!("refused by their providers: {}", names.join(", "))
         };
-        let worker = match refused.len() {
+        match refused.len() {
             0 => Health::Well,
             all if all == accounts => Health::Down(format!("all accounts are {}", listed())),
             some => Health::Impaired(format!("{some} of {accounts} accounts are {}", listed())),
-        };
-        vec![("scheduler", scheduler), ("worker", worker)]
+        }
     }
+}
+
+/// The queue of the settings: RabbitMQ, or one inside this process.
+fn queue(settings: &Settings, roles: &Roles, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Queue>, StartError> {
+    let Some(url) = &settings.queue.url else {
+        return Ok(Arc::new(InProcessQueue::new(settings.queue.capacity)));
+    };
+    let (password, authority) = (settings.queue.password()?, settings.queue.authority()?);
+    Ok(Arc::new(RabbitQueue::start(rabbitmq::Options {
+        link: Link::new(url, password.as_ref(), authority),
+        side: if roles.has(Role::Scheduler) { Side::Scheduler } else { Side::Worker },
+        capacity: settings.queue.capacity,
+        runs: settings.workers.email_runs.max(settings.workers.sms_runs),
+        clock: clock.clone(),
+    })))
 }
 
 /// Where the key of each account comes from, for whoever has to mend one.

@@ -4,15 +4,20 @@ use std::{path::Path, sync::Arc};
 
 use dispatch_workers::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
+    limits::LimitStore,
     sealing::{KeyFileError, MasterKey},
 };
+use sqlx::postgres::PgConnectOptions;
 
+use super::LedgerClock;
 use crate::{
+    journal::JournalError,
     ledger::{
         Ledger, LedgerError,
+        postgres::PostgresLedger,
         sqlite::{self, Found, LedgerLock, SqliteLedger},
     },
-    settings::{Problem, Settings},
+    settings::{BrokerSecretError, Problem, Settings},
 };
 
 /// Why the engine does not start.
@@ -46,6 +51,21 @@ pub enum StartError {
         /// The key file.
         key_file: String,
     },
+    /// The scheduler's jobs would not reach the workers.
+    #[error(
+        "this process has the roles {roles}, so its jobs travel to other processes: name a RabbitMQ in queue.url, or \
+         give it the roles scheduler and worker both"
+    )]
+    QueueNotShared {
+        /// The roles.
+        roles: String,
+    },
+    /// What the queue needs cannot be read.
+    #[error(transparent)]
+    Broker(#[from] BrokerSecretError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A provider account cannot be used.
     #[error("the account `{name}` in [providers] cannot be used: {why}")]
     Account {
@@ -69,6 +89,17 @@ pub struct Opened {
     pub entropy: Arc<dyn Entropy>,
     /// Whether the key was made just now: somebody must be told where it is.
     pub made_key: bool,
+    /// What processes that share it have in common.
+    pub shared: Option<SharedLedger>,
+}
+
+/// What processes that share a ledger have in common.
+#[derive(Clone)]
+pub struct SharedLedger {
+    /// Its clock, which all go by.
+    pub clock: Arc<LedgerClock>,
+    /// Where their limits are.
+    pub limits: Arc<dyn LimitStore>,
 }
 
 impl std::fmt::Debug for Opened {
@@ -77,22 +108,35 @@ impl std::fmt::Debug for Opened {
     }
 }
 
-/// The ledger of the settings, kept from other processes but not opened: nothing has been made or changed.
+/// The ledger of the settings, found but not opened: nothing has been made or changed. A file is kept from other
+/// processes.
 #[derive(Debug)]
 pub struct ClaimedLedger<'a> {
     settings: &'a Settings,
-    lock: LedgerLock,
+    place: ClaimedPlace,
 }
 
-/// Keeps other processes out of the ledger of the settings.
+#[derive(Debug)]
+enum ClaimedPlace {
+    File(LedgerLock),
+    Server(Box<PgConnectOptions>),
+}
+
+/// Keeps other processes out of the ledger of the settings, if it is a file.
 ///
 /// # Errors
 /// When another process has it, or there can be none at that place.
 pub fn claim_ledger(settings: &Settings) -> Result<ClaimedLedger<'_>, StartError> {
-    Ok(ClaimedLedger { settings, lock: LedgerLock::take(settings.ledger.url.file())? })
+    let url = &settings.ledger.url;
+    let place = match (url.file(), url.server()) {
+        (_, Some(server)) => ClaimedPlace::Server(Box::new(server?)),
+        (file, None) => ClaimedPlace::File(LedgerLock::take(file.unwrap_or_else(|| Path::new("")))?),
+    };
+    Ok(ClaimedLedger { settings, place })
 }
 
-/// Opens the ledger of the settings, making it and its key at the first start.
+/// Opens the ledger of the settings. A file and its key are made at the first start; a database must have been made
+/// ready by `dispatch migrate`, its key is made by the first process that comes.
 ///
 /// # Errors
 /// [`StartError`] with what to do.
@@ -106,48 +150,84 @@ impl ClaimedLedger<'_> {
     /// # Errors
     /// [`StartError`] with what to do.
     pub async fn open(self) -> Result<Opened, StartError> {
-        let Self { settings, lock } = self;
-        let (ledger, key_file) = (lock.path().to_owned(), settings.ledger.key_file.as_path());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-        let found = sqlite::look(&ledger).await?;
-        let (master, made_key) = master_key(&found, &ledger, key_file, entropy.as_ref())?;
-        match SqliteLedger::open_locked(lock, master.clone(), clock.clone(), entropy.clone()).await {
-            Ok(ledger) => Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key }),
-            Err(error) => {
-                let is_made = std::fs::metadata(&ledger).is_ok_and(|file| file.len() > 0);
-                if made_key && !is_made {
-                    // One that stays behind is taken by the next start.
-                    let _ = std::fs::remove_file(key_file);
-                }
-                Err(error.into())
+        let key_file = self.settings.ledger.key_file.as_path();
+        match self.place {
+            ClaimedPlace::File(lock) => open_file(lock, key_file).await,
+            ClaimedPlace::Server(options) => {
+                let name = self.settings.ledger.url.to_string();
+                open_server(*options, &name, key_file).await
             }
+        }
+    }
+
+    /// Whether the same may be tried again: the ledger is a server that does not answer yet.
+    #[must_use]
+    pub const fn may_come(&self) -> bool {
+        matches!(self.place, ClaimedPlace::Server(_))
+    }
+}
+
+async fn open_file(lock: LedgerLock, key_file: &Path) -> Result<Opened, StartError> {
+    let ledger = lock.path().to_owned();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let found = sqlite::look(&ledger).await?;
+    let is_made = matches!(found, Found::Ledger(_));
+    let (master, made_key) = master_key(is_made, &ledger.display().to_string(), key_file, entropy.as_ref())?;
+    match SqliteLedger::open_locked(lock, master.clone(), clock.clone(), entropy.clone()).await {
+        Ok(ledger) => Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key, shared: None }),
+        Err(error) => {
+            let is_made = std::fs::metadata(&ledger).is_ok_and(|file| file.len() > 0);
+            if made_key && !is_made {
+                // One that stays behind is taken by the next start.
+                let _ = std::fs::remove_file(key_file);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn open_server(options: PgConnectOptions, name: &str, key_file: &Path) -> Result<Opened, StartError> {
+    let clock = Arc::new(LedgerClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let is_made = PostgresLedger::key_of(&options).await?.is_some();
+    let (master, made_key) = master_key(is_made, name, key_file, entropy.as_ref())?;
+    match PostgresLedger::open(options, master.clone(), clock.clone(), entropy.clone()).await {
+        Ok(ledger) => {
+            let ledger = Arc::new(ledger);
+            clock.ask(ledger.as_ref()).await?;
+            let shared = Some(SharedLedger { clock: clock.clone(), limits: ledger.clone() });
+            Ok(Opened { ledger, master, clock, entropy, made_key, shared })
+        }
+        Err(error) => {
+            if made_key {
+                // Another process was first, or the server went away: this key opens nothing.
+                let _ = std::fs::remove_file(key_file);
+            }
+            Err(error.into())
         }
     }
 }
 
 fn master_key(
-    found: &Found,
-    ledger: &Path,
+    is_made: bool,
+    ledger: &str,
     key_file: &Path,
     entropy: &dyn Entropy,
 ) -> Result<(MasterKey, bool), StartError> {
     if key_file.exists() {
         return Ok((MasterKey::read(key_file)?, false));
     }
-    refuse_key_place(found, ledger, key_file)?;
+    refuse_key_place(is_made, ledger, key_file)?;
     let key = MasterKey::generate(entropy);
     key.write_new(key_file)?;
     Ok((key, true))
 }
 
 /// Says why no key may or can be made.
-fn refuse_key_place(found: &Found, ledger: &Path, key_file: &Path) -> Result<(), StartError> {
-    if matches!(found, Found::Ledger(_)) {
-        return Err(StartError::KeyMissing {
-            ledger: ledger.display().to_string(),
-            key_file: key_file.display().to_string(),
-        });
+fn refuse_key_place(is_made: bool, ledger: &str, key_file: &Path) -> Result<(), StartError> {
+    if is_made {
+        return Err(StartError::KeyMissing { ledger: ledger.to_owned(), key_file: key_file.display().to_string() });
     }
     match key_file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(StartError::KeyFolder {
@@ -160,19 +240,30 @@ fn refuse_key_place(found: &Found, ledger: &Path, key_file: &Path) -> Result<(),
 
 /// What [`open_ledger`] would refuse. Makes and changes nothing and takes no lock, so an engine may be running.
 pub async fn check_ledger(settings: &Settings) -> Vec<Problem> {
-    let (ledger, key_file) = (settings.ledger.url.file(), settings.ledger.key_file.as_path());
+    let url = &settings.ledger.url;
+    let key_file = settings.ledger.key_file.as_path();
     let problem = |key: &str, message: String| Problem { key: key.to_owned(), place: None, message };
-    let found = match sqlite::look(ledger).await {
+    let found = match (url.file(), url.server()) {
+        (Some(file), _) => sqlite::look(file).await.map(|found| match found {
+            Found::Ledger(key) => (true, key.map(|key| key.to_vec())),
+            _ => (false, None),
+        }),
+        (None, Some(Ok(options))) => PostgresLedger::key_of(&options).await.map(|key| (key.is_some(), key)),
+        (None, Some(Err(error))) => Err(error),
+        (None, None) => Ok((false, None)),
+    };
+    let (is_made, key) = match found {
         Ok(found) => found,
         Err(error) => return vec![problem("ledger.url", error.to_string())],
     };
-    let refused = match (MasterKey::read(key_file), &found) {
-        _ if !key_file.exists() => refuse_key_place(&found, ledger, key_file).err().map(|error| error.to_string()),
-        (Ok(master), Found::Ledger(Some(theirs))) if *theirs != master.fingerprint() => {
-            Some(sqlite::another_key(ledger).to_string())
+    let name = url.file().map_or_else(|| url.to_string(), |file| file.display().to_string());
+    let refused = match MasterKey::read(key_file) {
+        _ if !key_file.exists() => refuse_key_place(is_made, &name, key_file).err().map(|error| error.to_string()),
+        Ok(master) if key.is_some_and(|theirs| theirs != master.fingerprint()) => {
+            Some(sqlite::another_key(Path::new(&name)).to_string())
         }
-        (Err(error), _) => Some(error.to_string()),
-        (Ok(_), _) => None,
+        Err(error) => Some(error.to_string()),
+        Ok(_) => None,
     };
     refused.map(|message| problem("ledger.key_file", message)).into_iter().collect()
 }
@@ -258,7 +349,7 @@ mod tests {
         settings.ledger.key_file = folder.path().join("keys/ledger.key");
         let refused = open_ledger(&settings).await.unwrap_err();
         assert!(matches!(refused, StartError::KeyFolder { .. }), "{refused}");
-        assert!(!settings.ledger.url.file().exists());
+        assert!(!settings.ledger.url.file().unwrap().exists());
         assert_eq!(checked(&settings).await, [format!("`ledger.key_file`: {refused}")]);
     }
 }

@@ -21,7 +21,6 @@ use std::{
 use async_trait::async_trait;
 use dispatch_workers::delivery::{Journal, Kept, Record};
 pub use entry::Entry;
-pub use replay::replay;
 use segments::{Segments, Step};
 use tokio::sync::{mpsc, oneshot};
 

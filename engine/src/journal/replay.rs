@@ -1,27 +1,45 @@
 //! Telling the ledger what an earlier process did not get to tell.
 
-use dispatch_workers::delivery::{Claims, LedgerUnavailable, Plans, Record};
+use std::time::Duration;
+
+use dispatch_workers::delivery::{Claims, LedgerUnavailable, Plans, Record, RetryDelay};
 
 use super::{Entry, OutcomeJournal};
 
-/// Records what an earlier process left, and forgets it then. Returns how many deliveries it was about.
-///
-/// # Errors
-/// When the ledger cannot be reached; the entries stay, and the next start tries again.
-pub async fn replay(
-    journal: &OutcomeJournal,
-    left: Vec<Entry>,
-    plans: &dyn Plans,
-    claims: &dyn Claims,
-) -> Result<u64, LedgerUnavailable> {
+impl OutcomeJournal {
+    /// Records what an earlier process left, and forgets it then. Tries until the ledger has taken all of it: a record
+    /// that is made twice counts once.
+    pub async fn replay(&self, left: Vec<Entry>, plans: &dyn Plans, claims: &dyn Claims) {
+        if left.is_empty() {
+            return;
+        }
+        let mut delay = RetryDelay::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            match record(&left, plans, claims).await {
+                Ok(deliveries) => {
+                    tracing::info!(
+                        deliveries,
+                        "told the ledger what the last run was told by providers and could not record"
+                    );
+                    return self.forget_left().await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what the last run left in the journal is not recorded yet; trying again");
+                    tokio::time::sleep(delay.next_wait()).await;
+                }
+            }
+        }
+    }
+}
+
+async fn record(left: &[Entry], plans: &dyn Plans, claims: &dyn Claims) -> Result<usize, LedgerUnavailable> {
     let mut deliveries = 0;
     for entry in left {
         // Without its campaign there is nothing to record for.
         let Some(plan) = plans.plan(entry.campaign).await? else { continue };
         let outcomes = entry.outcomes();
-        deliveries += outcomes.len() as u64;
+        deliveries += outcomes.len();
         claims.record(&Record { plan: &plan, attempt: entry.attempt, outcomes, now_ms: entry.now_ms }).await?;
     }
-    journal.forget_left().await;
     Ok(deliveries)
 }

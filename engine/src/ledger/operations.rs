@@ -222,6 +222,8 @@ pub trait Messages: Send + Sync + 'static {
 pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + Schedule + Claims {
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;
+    /// What time it is for the ledger, milliseconds since 1970: the time all who share it go by.
+    async fn time_ms(&self) -> Result<i64>;
     /// Whether other processes may have it open too. Of one that is not shared, everything that is open at the start
     /// was left by a process that died.
     fn is_shared(&self) -> bool;

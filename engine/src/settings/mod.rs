@@ -156,7 +156,7 @@ pub enum LogFormat {
 }
 
 /// `[workers]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// Runs of e-mail delivered side by side.
@@ -165,11 +165,14 @@ pub struct WorkerSettings {
     pub sms_runs: usize,
     /// Tries before a delivery that is refused for now fails.
     pub attempts_max: u8,
+    /// Where outcomes are kept until a ledger on a server has them; a folder for each process. None are without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_folder: Option<PathBuf>,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { email_runs: 8, sms_runs: 8, attempts_max: 5 }
+        Self { email_runs: 8, sms_runs: 8, attempts_max: 5, journal_folder: None }
     }
 }
 

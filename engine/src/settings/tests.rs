@@ -35,7 +35,7 @@ fn printed(settings: &Settings) -> toml::Table {
 fn an_empty_file_and_an_empty_environment_give_the_defaults() {
     let settings = load("", &[]).unwrap();
     assert_eq!(printed(&settings), printed(&Settings::default()));
-    assert_eq!(settings.ledger.url.file(), Path::new("dispatch.db"));
+    assert_eq!(settings.ledger.url.file(), Some(Path::new("dispatch.db")));
     assert_eq!(settings.timing, Timing::default());
     assert_eq!(settings.route(dispatch_schemas::states::Channel::Email), None);
 }
@@ -175,7 +175,7 @@ fn a_variable_overrides_the_file_and_reads_as_what_is_wanted() {
         ],
     )
     .unwrap();
-    assert_eq!(settings.ledger.url.file(), Path::new("b.db"));
+    assert_eq!(settings.ledger.url.file(), Some(Path::new("b.db")));
     assert_eq!(settings.workers.email_runs, 3);
     assert_eq!(settings.api.listen.port(), 80);
     assert_eq!(settings.logging, LoggingSettings { format: LogFormat::Json, filter: "debug".into() });

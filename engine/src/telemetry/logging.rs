@@ -9,6 +9,9 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::settings::{LogFormat, LoggingSettings};
 
+/// What libraries say is said again by the engine, with what it means; a filter that names one of them hears it.
+const LIBRARIES: &str = "lapin=off,sqlx=warn";
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -25,7 +28,7 @@ pub enum LoggingError {
 /// # Errors
 /// When the filter cannot be read or the process has a log already.
 pub fn install(settings: &LoggingSettings) -> Result<(), LoggingError> {
-    let filter = EnvFilter::builder().parse(&settings.filter)?;
+    let filter = EnvFilter::builder().parse(format!("{LIBRARIES},{}", settings.filter))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let on_terminal = io::stderr().is_terminal();
     match (settings.format, on_terminal) {

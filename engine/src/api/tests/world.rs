@@ -156,6 +156,7 @@ impl World {
         let told = Arc::new(Told::default());
         let account = |name: &str, channel| AccountInfo { name: name.to_owned(), channel, is_default: true };
         let router = router(Arc::new(Api {
+            roles: crate::engine::Roles::all(),
             ledger: Arc::clone(&ledger),
             master: master.clone(),
             clock: clock.clone(),
@@ -184,6 +185,7 @@ impl World {
     /// The world with its keys as the command line wants it: a ledger that is open.
     pub(crate) fn opened(&self) -> Opened {
         Opened {
+            shared: None,
             ledger: Arc::clone(&self.ledger),
             master: self.master.clone(),
             clock: self.clock.clone(),

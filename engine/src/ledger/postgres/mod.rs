@@ -118,6 +118,13 @@ impl Ledger for PostgresLedger {
         Ok(())
     }
 
+    async fn time_ms(&self) -> Result<i64> {
+        let row = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&self.engine)
+            .await?;
+        Ok(sqlx::Row::try_get(&row, 0)?)
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

@@ -108,6 +108,19 @@ impl PostgresLedger {
         })
     }
 
+    /// The fingerprint of the key the ledger was made with; nothing before its first start.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for the key.
+    pub async fn key_of(options: &PgConnectOptions) -> Result<Option<Vec<u8>>> {
+        let mut conn = connect(&options.clone().application_name("dispatch")).await?;
+        check_server(&mut conn).await?;
+        check_schema(&mut conn).await?;
+        let row = sqlx::query("SELECT key_fingerprint FROM ledger").fetch_optional(&mut conn).await?;
+        conn.close().await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// Makes the tables, or brings them up to this version, and makes the partitions of the month of `now_ms`
     /// (milliseconds since 1970) and the next. Several processes may do it at once: one works, the others wait for it.
     ///

@@ -96,6 +96,10 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    async fn time_ms(&self) -> Result<i64> {
+        Ok(self.now_ms())
+    }
+
     fn is_shared(&self) -> bool {
         false
     }

@@ -6,7 +6,9 @@
 use dispatch_schemas::states::{Channel, Lane};
 use lapin::{
     Connection, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
@@ -145,6 +147,48 @@ pub(super) async fn ensure(connection: &Connection, link: &Link) -> Result<Found
     link.answer(binding).await?;
     link.answer(channel.close(200, "declared".into())).await?;
     Ok(found)
+}
+
+/// Whether the virtual host has any of the queues: an engine uses it, or has used it.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn is_used(link: &Link) -> Result<bool, BrokerError> {
+    let connection = link.connect("dispatch look").await?;
+    let mut used = false;
+    for form in queues() {
+        // A channel does not outlive a look at what is not there.
+        let channel = link.channel(&connection).await?;
+        let look = channel.queue_declare(
+            form.name.as_str().into(),
+            QueueDeclareOptions::default().passive(),
+            FieldTable::default(),
+        );
+        match tokio::time::timeout(super::link::ANSWER_WITHIN, look).await {
+            Ok(Ok(_)) => used = true,
+            Ok(Err(error)) if is_not_found(&error) => {}
+            Ok(Err(error)) => return Err(link.error(&error)),
+            Err(_) => return Err(link.lost("no answer to a look")),
+        }
+    }
+    link.answer(connection.close(200, "looked".into())).await?;
+    Ok(used)
+}
+
+/// Removes all that [`definitions`] describes, with the jobs in it.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn remove(link: &Link) -> Result<(), BrokerError> {
+    let connection = link.connect("dispatch remove").await?;
+    let channel = link.channel(&connection).await?;
+    for form in queues() {
+        link.answer(channel.queue_delete(form.name.as_str().into(), QueueDeleteOptions::default())).await?;
+    }
+    for name in EXCHANGES {
+        link.answer(channel.exchange_delete(name.into(), ExchangeDeleteOptions::default())).await?;
+    }
+    link.answer(connection.close(200, "removed".into())).await
 }
 
 fn table(arguments: &[(&'static str, Value)]) -> FieldTable {
