@@ -27,7 +27,7 @@ impl Changeable {
     /// Serves what a process answers that waits, and says in `/readyz` for what.
     #[must_use]
     pub fn waiting_for(reason: &str) -> Self {
-        Self(Arc::new(RwLock::new(waiting(reason.to_owned()))))
+        Self(Arc::new(RwLock::new(waiting(reason))))
     }
 
     /// Serves these routes from now on.
@@ -37,7 +37,7 @@ impl Changeable {
 
     /// Waits for something else.
     pub fn wait_for(&self, reason: &str) {
-        self.change_to(waiting(reason.to_owned()));
+        self.change_to(waiting(reason));
     }
 
     /// As routes that stay.
@@ -53,7 +53,7 @@ impl Changeable {
     }
 }
 
-fn waiting(reason: String) -> Router {
+fn waiting(reason: &str) -> Router {
     let ready = format!("ledger: waiting: {reason}\n");
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

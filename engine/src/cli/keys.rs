@@ -163,9 +163,8 @@ async fn carried_out(settings: &Settings, order: Order) -> Result<Answer, CliErr
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
     }
     Err(CliError::Unavailable(format!(
-        "the ledger {} is open in another process that takes no orders: it is still starting or stopping, or could not \
-         make its socket (its log says so); try again, or stop it first",
-        ledger
+        "the ledger {ledger} is open in another process that takes no orders: it is still starting or stopping, or could not \
+         make its socket (its log says so); try again, or stop it first"
     )))
 }
 

@@ -246,7 +246,7 @@ pub async fn check_ledger(settings: &Settings) -> Vec<Problem> {
     let found = match (url.file(), url.server()) {
         (Some(file), _) => sqlite::look(file).await.map(|found| match found {
             Found::Ledger(key) => (true, key.map(|key| key.to_vec())),
-            _ => (false, None),
+            Found::Nothing => (false, None),
         }),
         (None, Some(Ok(options))) => PostgresLedger::key_of(&options).await.map(|key| (key.is_some(), key)),
         (None, Some(Err(error))) => Err(error),
