@@ -1,6 +1,7 @@
 //! A virtual host on the test broker, and looks into it past the queue.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -108,16 +109,17 @@ impl Broker {
     async fn standing(&self, capacity: usize, url: &QueueUrl) -> RabbitQueue {
         let before = self.listening().await;
         let queue = RabbitQueue::start(self.options(Side::Scheduler, capacity, url));
-        wait::until("it listens", WITHIN, async || (self.listening().await > before).then_some(())).await;
+        wait::until("it listens", WITHIN, async || (!self.listening().await.is_subset(&before)).then_some(())).await;
         ready(&queue).await;
         queue
     }
 
-    /// How many schedulers listen for what workers give back.
-    async fn listening(&self) -> usize {
+    /// The queues of the schedulers that listen for what workers give back.
+    async fn listening(&self) -> HashSet<String> {
         let bindings = self.manage(Method::GET, &format!("bindings/{}", self.vhost), None).await;
         let bindings = bindings.as_array().expect("bindings are a list");
-        bindings.iter().filter(|binding| binding["source"] == RETURNED).count()
+        let own = bindings.iter().filter(|binding| binding["source"] == RETURNED);
+        own.map(|binding| binding["destination"].to_string()).collect()
     }
 
     /// The queue of a process that works only.
