@@ -1,7 +1,7 @@
 //! The ledger on PostgreSQL: what every ledger must do, and what is PostgreSQL's own.
 //!
 //! `DISPATCH_TEST_POSTGRES_URL` names a database of the tests' own and a role that owns it and is no superuser, as in
-//! `postgres://dispatch:dispatch@127.0.0.1/dispatch_test`. Each test has a schema of its own in it, gone afterwards.
+//! `postgres://dispatch:dispatch@127.0.0.1/dispatch_test`. Each test has a schema of its own in it.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,10 +10,14 @@
     reason = "functions of tests; a failed expectation is the failed test"
 )]
 
+#[path = "postgres/limits.rs"]
+mod limits;
 #[path = "postgres/meetings.rs"]
 mod meetings;
 #[path = "postgres/opening.rs"]
 mod opening;
+#[path = "postgres/schemas.rs"]
+mod schemas;
 mod suite;
 #[path = "postgres/walls.rs"]
 mod walls;
@@ -27,18 +31,16 @@ use dispatch_engine::ledger::{
 };
 use dispatch_schemas::ids::{CampaignId, ListId, TenantId};
 use dispatch_workers::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
+    clock::{Clock, Entropy},
     sealing::MasterKey,
 };
+use schemas::Schema;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
-use suite::{Counts, Fixture, Place};
+use suite::{Counts, Fixture, Place, world::World};
 
 const URL: &str = "DISPATCH_TEST_POSTGRES_URL";
 
-/// Schemas of tests that were killed are dropped after this long.
-const LEFTOVER_MS: i64 = 3_600_000;
-
-/// Ledgers in schemas of their own, gone after the test.
+/// Ledgers in schemas of their own.
 struct InSchemas;
 
 impl Fixture for InSchemas {
@@ -58,61 +60,6 @@ fn server() -> PgConnectOptions {
     connect_options_without_tls(&url).unwrap().disable_statement_logging()
 }
 
-struct Schema(String);
-
-impl Schema {
-    fn new() -> Self {
-        let drawn = u64::from_le_bytes(random(&SystemEntropy::default()));
-        Self(format!("test_{}_{drawn:016x}", SystemClock::new().now_ms()))
-    }
-
-    /// A connection that sees this schema only.
-    fn options(&self) -> PgConnectOptions {
-        options(&self.0)
-    }
-
-    /// Makes the schema, unless it is there.
-    async fn make(&self) {
-        let mut conn = server().connect().await.unwrap();
-        let role = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user";
-        let passes_walls: bool = sqlx::query(role).fetch_one(&mut conn).await.unwrap().get(0);
-        assert!(
-            !passes_walls,
-            "the role in {URL} is a superuser or has BYPASSRLS: give the tests one that has neither"
-        );
-        drop_leftovers(&mut conn).await;
-        change(&mut conn, format!("CREATE SCHEMA IF NOT EXISTS {}", self.0)).await;
-        conn.close().await.unwrap();
-    }
-
-    /// The schema with a ledger's tables.
-    async fn migrated(&self) {
-        self.make().await;
-        PostgresLedger::migrate(&self.options(), suite::world::START_MS).await.unwrap();
-    }
-
-    async fn number(&self, sql: &'static str, parameter: i64) -> i64 {
-        sqlx::query(sql).bind(parameter).fetch_one(&mut engine(&self.0).await).await.unwrap().get(0)
-    }
-}
-
-impl Drop for Schema {
-    fn drop(&mut self) {
-        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.0);
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut conn = server().connect().await.unwrap();
-                // The test's own connections may still be going away.
-                change(&mut conn, sql).await;
-                conn.close().await.unwrap();
-            });
-        });
-        let dropped = dropping.join();
-        assert!(dropped.is_ok() || std::thread::panicking(), "the schema {} could not be dropped", self.0);
-    }
-}
-
 fn options(schema: &str) -> PgConnectOptions {
     server().options([("search_path", schema)])
 }
@@ -126,36 +73,31 @@ async fn change(conn: &mut PgConnection, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.unwrap();
 }
 
-async fn drop_leftovers(conn: &mut PgConnection) {
-    let before_ms = SystemClock::new().now_ms() - LEFTOVER_MS;
-    let rows = sqlx::query("SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^test_[0-9]+_[0-9a-f]{16}$'")
-        .fetch_all(&mut *conn)
-        .await
-        .unwrap();
-    for name in rows.iter().map(|row| row.get::<String, _>(0)) {
-        let made_ms: i64 = name.split('_').nth(1).unwrap().parse().unwrap();
-        if made_ms < before_ms {
-            // Another process of the tests may drop it too.
-            drop(
-                sqlx::raw_sql(AssertSqlSafe(format!("DROP SCHEMA IF EXISTS {name} CASCADE"))).execute(&mut *conn).await,
-            );
-        }
+impl Schema {
+    async fn number(&self, sql: &'static str, parameter: i64) -> i64 {
+        sqlx::query(sql).bind(parameter).fetch_one(&mut engine(&self.name).await).await.unwrap().get(0)
+    }
+}
+
+impl World {
+    fn schema(&self) -> String {
+        self.place.whereabouts().display().to_string()
     }
 }
 
 #[async_trait(?Send)]
 impl Place for Schema {
     async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger> {
-        self.migrated().await;
+        self.with_ledger().await;
         Arc::new(PostgresLedger::open(self.options(), master.clone(), clock, entropy).await.unwrap())
     }
 
     fn whereabouts(&self) -> PathBuf {
-        self.0.clone().into()
+        self.name.clone().into()
     }
 
     async fn counts(&self, campaign: CampaignId) -> Counts {
-        let mut conn = engine(&self.0).await;
+        let mut conn = engine(&self.name).await;
         // One transaction sees one moment.
         let mut moment = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
         let mut counts = [BTreeMap::new(), BTreeMap::new()];
@@ -195,7 +137,7 @@ impl Place for Schema {
         sqlx::query("SELECT 1 FROM contact WHERE tenant_id = $1 AND $2 IN (email_hash, phone_hash, email, phone)")
             .bind(tenant.0)
             .bind(bytes)
-            .fetch_optional(&mut engine(&self.0).await)
+            .fetch_optional(&mut engine(&self.name).await)
             .await
             .unwrap()
             .is_some()

@@ -1,6 +1,7 @@
 //! A virtual host on the test broker, and looks into it past the queue.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use dispatch_engine::{
     queue::{
         Queue as _, RabbitQueue,
-        rabbitmq::{Link, Options, Side},
+        rabbitmq::{Link, Options, Side, topology::RETURNED},
     },
     settings::QueueUrl,
 };
@@ -95,16 +96,30 @@ impl Broker {
 
     /// A queue that can be published to, and has told that nothing is known of what was there before.
     pub(crate) async fn scheduler(&self, capacity: usize) -> RabbitQueue {
-        let queue = RabbitQueue::start(self.options(Side::Scheduler, capacity, &self.url(None)));
-        ready(&queue).await;
-        queue
+        self.standing(capacity, &self.url(None)).await
     }
 
     /// The same, through a proxy.
     pub(crate) async fn scheduler_behind(&self, proxy: &Proxy, capacity: usize) -> RabbitQueue {
-        let queue = RabbitQueue::start(self.options(Side::Scheduler, capacity, &self.url(Some(proxy.port()))));
+        self.standing(capacity, &self.url(Some(proxy.port()))).await
+    }
+
+    /// Either of its connections may find queues missing in a new virtual host and tell of a loss: both have, when the
+    /// one that consumes listens and the one that publishes has room.
+    async fn standing(&self, capacity: usize, url: &QueueUrl) -> RabbitQueue {
+        let before = self.listening().await;
+        let queue = RabbitQueue::start(self.options(Side::Scheduler, capacity, url));
+        wait::until("it listens", WITHIN, async || (!self.listening().await.is_subset(&before)).then_some(())).await;
         ready(&queue).await;
         queue
+    }
+
+    /// The queues of the schedulers that listen for what workers give back.
+    async fn listening(&self) -> HashSet<String> {
+        let bindings = self.manage(Method::GET, &format!("bindings/{}", self.vhost), None).await;
+        let bindings = bindings.as_array().expect("bindings are a list");
+        let own = bindings.iter().filter(|binding| binding["source"] == RETURNED);
+        own.map(|binding| binding["destination"].to_string()).collect()
     }
 
     /// The queue of a process that works only.

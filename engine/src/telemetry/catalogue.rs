@@ -246,6 +246,9 @@ metrics! {
             "Length of one wait for permits; a long wait is made of several.";
         "dispatch_deferred_total" Kind::Counter, Deliveries, [SCOPE],
             "Deliveries put back into the ledger until their domain or country has room again.";
+        "dispatch_limit_conflicts_total" Kind::Counter, Count, [],
+            "Changes to shared limits made again because another process was first. Several to each grant: more \
+             processes share a limit than it can feed.";
     }
     Safety {
         "dispatch_claims_expired_total" Kind::Counter, Deliveries, [],
@@ -262,6 +265,9 @@ metrics! {
             "Rows one operation of the ledger touches.";
         "dispatch_ledger_unavailable_total" Kind::Counter, Count, [],
             "Runs broken off because the ledger could not be reached. Nothing is lost: they come again.";
+        "dispatch_journal_failures_total" Kind::Counter, Count, [],
+            "Writes to the journal of outcomes that failed. Sending goes on, but after a crash some outcomes will be \
+             unknown: look at the disk.";
     }
     Contacts {
         "dispatch_import_rows_total" Kind::Counter, Count,

@@ -313,22 +313,23 @@ CREATE TABLE account_pause (
 
 -- The second wall between tenants, behind the tenant in every statement. A connection that says nothing sees nothing.
 -- One that works for a tenant sets dispatch.tenant for the length of its transaction; the scheduler's and the workers'
--- connections have dispatch.scope = 'engine'. FORCE makes the policies hold for the tables' owner too; a superuser
--- passes them, so the engine should not be one.
+-- connections have dispatch.scope = 'engine', and they alone see a table without an owner. FORCE makes the policies hold
+-- for the tables' owner too; a superuser passes them, so the engine should not be one.
 CREATE FUNCTION keep_apart(name text, owner text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-    EXECUTE format(
-        'CREATE POLICY tenants_apart ON %I USING (
-             (SELECT current_setting(''dispatch.scope'', true)) = ''engine''
-             OR %I = (SELECT nullif(current_setting(''dispatch.tenant'', true), '''')::bigint))', name, owner);
+    EXECUTE format('CREATE POLICY tenants_apart ON %I USING (
+        (SELECT current_setting(''dispatch.scope'', true)) = ''engine''%s)', name, coalesce(
+        ' OR ' || quote_ident(owner)
+        || ' = (SELECT nullif(current_setting(''dispatch.tenant'', true), '''')::bigint)', ''));
 END $$;
 
 SELECT keep_apart(name, CASE name WHEN 'tenant' THEN 'id' ELSE 'tenant_id' END)
   FROM unnest(ARRAY['tenant', 'api_key', 'idempotency', 'source', 'list', 'import', 'contact', 'contact_change', 'gate',
                     'template', 'campaign', 'expansion', 'campaign_list', 'tally', 'delivery', 'waiting', 'message',
                     'attempt']) AS t (name);
+SELECT keep_apart(name, NULL) FROM unnest(ARRAY['rate_limit', 'account_pause']) AS t (name);
 
 -- Makes the partition for a month's deliveries, unless it is there. It is attached and not created as one, because
 -- attaching lets the other months be written meanwhile. A reader of the partition itself meets the wall too. Its rows

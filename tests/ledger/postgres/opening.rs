@@ -9,7 +9,7 @@ use dispatch_workers::{
 };
 use sqlx::{Row as _, postgres::PgConnectOptions};
 
-use crate::{Schema, change, engine, suite::world::START_MS};
+use crate::{change, engine, schemas::Schema, suite::world::START_MS};
 
 async fn open(options: PgConnectOptions, master: &MasterKey) -> Result<PostgresLedger, LedgerError> {
     let clock = Arc::new(SystemClock::new());
@@ -31,7 +31,7 @@ fn told<T>(refused: Result<T, LedgerError>) -> String {
 
 impl Schema {
     async fn changed(&self, sql: &str) {
-        change(&mut engine(&self.0).await, sql.to_owned()).await;
+        change(&mut engine(&self.name).await, sql.to_owned()).await;
     }
 
     async fn opened(&self) -> Result<PostgresLedger, LedgerError> {
@@ -111,7 +111,7 @@ async fn a_ledger_is_migrated_by_many_at_once() {
     schema.opened().await.unwrap();
     let names = "SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_inherits i
                    JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'delivery'::regclass";
-    let row = sqlx::query(names).fetch_one(&mut engine(&schema.0).await).await.unwrap();
+    let row = sqlx::query(names).fetch_one(&mut engine(&schema.name).await).await.unwrap();
     assert_eq!(row.get::<&str, _>(0), "delivery_202701 delivery_202702");
 }
 

@@ -18,10 +18,6 @@ use crate::{
 };
 
 impl World {
-    fn schema(&self) -> String {
-        self.place.whereabouts().display().to_string()
-    }
-
     /// Something of the tenant in every table.
     async fn furnished(&self) {
         let (ledger, tenant) = (&self.ledger, self.tenant);
@@ -51,19 +47,26 @@ impl World {
                                   claimed_at_ms) VALUES ($1, 1, $1, 202701, 1, '\\x00', '[]', 0, 0, 0)",
             "INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
              VALUES ($1, 1, $1, 202701, 'unknown', 0)",
+            "INSERT INTO rate_limit (scope, windows, counted, version, changed_at_ms)
+             VALUES ('tenant:' || $1, '{}', '{}', 1, 0)",
+            "INSERT INTO account_pause (account, since_ms, until_ms) VALUES ('account ' || $1, 0, 0)",
         ] {
             sqlx::query(sql).bind(tenant.0).execute(&mut conn).await.unwrap();
         }
     }
 }
 
+/// What the engine keeps for all tenants together: no tenant's connection sees it.
+const ENGINES_OWN: [&str; 2] = ["account_pause", "rate_limit"];
+
 /// The tables that hold anything of tenants, partitions too, with the column that says whose it is.
 async fn tables(conn: &mut PgConnection) -> Vec<(String, &'static str)> {
     let rows = sqlx::query(
         "SELECT relname::text, relrowsecurity AND relforcerowsecurity FROM pg_class
           WHERE relnamespace = to_regnamespace(current_schema()) AND relkind IN ('r', 'p')
-            AND relname NOT IN ('ledger', 'scheduler', '_sqlx_migrations') ORDER BY 1",
+            AND relname NOT IN ('ledger', 'scheduler', '_sqlx_migrations') AND relname <> ALL ($1) ORDER BY 1",
     )
+    .bind(ENGINES_OWN.as_slice())
     .fetch_all(conn)
     .await
     .unwrap();
@@ -137,12 +140,29 @@ async fn a_tenants_connection_neither_sees_nor_changes_another_tenants_rows() {
 }
 
 #[tokio::test]
+async fn what_the_engine_keeps_for_all_is_neither_seen_nor_changed_by_a_tenant() {
+    let world = World::new(&InSchemas).await;
+    world.furnished().await;
+    let mut all = engine(&world.schema()).await;
+    let mut own = connection(&world, Some(world.tenant)).await;
+    for table in ENGINES_OWN {
+        let rows = format!("SELECT count(*) FROM {table}");
+        assert_eq!(number(&mut own, rows.clone()).await, 0, "{table} is seen");
+        assert_eq!(changed(&mut own, format!("DELETE FROM {table}")).await, 0, "{table} is changed");
+        assert_eq!(number(&mut all, rows).await, 1, "{table} was changed");
+    }
+    let forged = "INSERT INTO account_pause (account, since_ms, until_ms) VALUES ('forged', 0, 0)";
+    assert_eq!(changed(&mut own, forged.to_owned()).await, 0);
+}
+
+#[tokio::test]
 async fn a_connection_that_names_no_tenant_sees_nothing() {
     let world = World::new(&InSchemas).await;
     world.furnished().await;
     let mut all = engine(&world.schema()).await;
     let mut nobody = connection(&world, None).await;
-    for (table, _) in tables(&mut all).await {
+    let tables = tables(&mut all).await.into_iter().map(|(table, _)| table);
+    for table in tables.chain(ENGINES_OWN.map(str::to_owned)) {
         assert_eq!(number(&mut nobody, format!("SELECT count(*) FROM {table}")).await, 0, "{table} is seen");
         assert_eq!(changed(&mut nobody, format!("DELETE FROM {table}")).await, 0, "{table} is changed");
     }

@@ -145,21 +145,29 @@ impl Limits {
         }
         if let Some(shared) = &self.shared {
             let row = PauseRow::new(account, &pause, now, self.clock.now_ms());
-            if let Err(error) = shared.store.pause(&row).await {
-                tracing::warn!(%account, %error, "other workers do not hear of the account's pause yet");
+            let _pausing = shared.pausing.lock().await;
+            match shared.store.pause(&row).await {
+                Ok(()) => self.pauses.wrote(account, &pause),
+                Err(error) => {
+                    tracing::warn!(%account, %error, "other workers do not hear of the account's pause yet");
+                }
             }
         }
     }
 
     /// Ends any pause of an account.
     pub async fn resume(&self, account: &str) {
-        if let Some(shared) = &self.shared
-            && let Err(error) = shared.store.resume(account).await
-        {
-            tracing::warn!(account, %error, "the account's pause cannot be ended yet");
-            return;
+        match &self.shared {
+            None => self.pauses.end(account),
+            Some(shared) => {
+                let _pausing = shared.pausing.lock().await;
+                if let Err(error) = shared.store.resume(account).await {
+                    tracing::warn!(account, %error, "the account's pause cannot be ended yet");
+                    return;
+                }
+                self.pauses.end(account);
+            }
         }
-        self.pauses.end(account);
         self.changed.notify_waiters();
     }
 
@@ -297,18 +305,20 @@ impl Limits {
     }
 
     async fn catch_up(&self, shared: &Shared, since_ms: i64) -> Result<(), LedgerUnavailable> {
-        let scopes = shared.store.scopes().await?;
+        let before = shared.known();
+        let scopes = shared.store.scopes().await?.into_iter().collect();
         let rows = shared.store.changed_since(since_ms).await?;
-        let pauses = shared.store.pauses().await?;
-        let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         {
             let mut book = self.book();
             shared.learn(rows, &mut book, self.now());
-            shared.forget(|known| !scopes.contains(known), &mut book);
+            shared.forget_others(&before, &scopes, &mut book);
         }
-        let known: HashMap<_, _> =
-            pauses.iter().filter_map(|row| Some((row.account.clone(), row.read(now, now_ms)?))).collect();
-        self.pauses.replace(known);
+        {
+            let _pausing = shared.pausing.lock().await;
+            let pauses = shared.store.pauses().await?;
+            let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+            self.pauses.replace(pauses.iter().filter_map(|row| Some((row.account.clone(), row.read(now, now_ms)?))));
+        }
         self.changed.notify_waiters();
         Ok(())
     }

@@ -21,24 +21,36 @@ pub enum Pause {
 /// After this long a refused account is asked again.
 const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
 
-/// By account: the pause and when it was set, both on the monotonic clock.
+/// By account.
 #[derive(Debug, Default)]
-pub(super) struct Pauses(Mutex<HashMap<Arc<str>, (Pause, Duration)>>);
+pub(super) struct Pauses(Mutex<HashMap<Arc<str>, Known>>);
+
+/// A pause, and when it was set on the monotonic clock.
+#[derive(Debug)]
+struct Known {
+    pause: Pause,
+    since: Duration,
+    /// Whether it stands where the others read it.
+    is_written: bool,
+}
 
 impl Pauses {
     /// Sets a pause; true if it is stronger than what there was. A refusal is not shortened by a wait, nor a long wait
     /// by a short one.
     pub(super) fn set(&self, account: &Arc<str>, pause: &Pause, since: Duration) -> bool {
         let mut pauses = self.lock();
-        let stronger = match (pauses.get(account).map(|(pause, _)| pause), pause) {
-            (Some(Pause::Refused(_)), Pause::Until(_)) => false,
-            (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
-            (None | Some(_), _) => true,
-        };
+        let stronger = is_stronger(pauses.get(account), pause);
         if stronger {
-            pauses.insert(account.clone(), (pause.clone(), since));
+            pauses.insert(account.clone(), Known { pause: pause.clone(), since, is_written: false });
         }
         stronger
+    }
+
+    /// Says that the others can read of this pause.
+    pub(super) fn wrote(&self, account: &str, pause: &Pause) {
+        if let Some(known) = self.lock().get_mut(account).filter(|known| known.pause == *pause) {
+            known.is_written = true;
+        }
     }
 
     /// Ends any pause of an account.
@@ -46,15 +58,21 @@ impl Pauses {
         self.lock().remove(account);
     }
 
-    /// Takes over what another place knows of all accounts.
-    pub(super) fn replace(&self, pauses: HashMap<Arc<str>, (Pause, Duration)>) {
-        *self.lock() = pauses;
+    /// Takes over the pauses that are written down, in place of those that were. One that is not written yet stays.
+    pub(super) fn replace(&self, written: impl Iterator<Item = (Arc<str>, (Pause, Duration))>) {
+        let mut pauses = self.lock();
+        pauses.retain(|_, known| !known.is_written);
+        for (account, (pause, since)) in written {
+            if is_stronger(pauses.get(&account), &pause) {
+                pauses.insert(account, Known { pause, since, is_written: true });
+            }
+        }
     }
 
     /// The pause an account is under now, if any.
     pub(super) fn of(&self, account: &str, now: Duration) -> Option<Pause> {
         let mut pauses = self.lock();
-        let (pause, since) = pauses.get(account)?;
+        let Known { pause, since, .. } = pauses.get(account)?;
         let is_over = match pause {
             Pause::Until(until) => *until <= now,
             Pause::Refused(_) => now.saturating_sub(*since) >= REFUSED_ASKED_AGAIN,
@@ -66,7 +84,15 @@ impl Pauses {
         Some(pause.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Pause, Duration)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_stronger(old: Option<&Known>, new: &Pause) -> bool {
+    match (old.map(|known| &known.pause), new) {
+        (Some(Pause::Refused(_)), Pause::Until(_)) => false,
+        (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
+        (None | Some(_), _) => true,
     }
 }

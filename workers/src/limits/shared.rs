@@ -6,7 +6,7 @@
 //! trip, and a changed limit holds from the next change on, everywhere.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -74,11 +74,18 @@ pub(super) struct Shared {
     versions: Mutex<HashMap<Scope, i64>>,
     /// One change at a time: those of one process must not defeat each other.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Pauses are written, or read and taken over: not both at once, for what was read would be old.
+    pub(super) pausing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     pub(super) fn new(store: Arc<dyn LimitStore>) -> Self {
-        Self { store, versions: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
+        Self {
+            store,
+            versions: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            pausing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The limits of a book as rows, with the versions they were last seen at.
@@ -132,6 +139,19 @@ impl Shared {
         book.0.retain(|scope, _| !is_gone(scope));
     }
 
+    /// What this process knows, and at which versions.
+    pub(super) fn known(&self) -> HashMap<Scope, i64> {
+        self.versions().clone()
+    }
+
+    /// Forgets what was known `before` the scopes that are there were read, and is not among them. What came or changed
+    /// meanwhile stays: that it was not read says nothing.
+    pub(super) fn forget_others(&self, before: &HashMap<Scope, i64>, there: &HashSet<Scope>, book: &mut Book) {
+        let known = self.known();
+        let is_gone = |scope: &Scope| before.contains_key(scope) && before.get(scope) == known.get(scope);
+        self.forget(|scope| !there.contains(scope) && is_gone(scope), book);
+    }
+
     fn versions(&self) -> MutexGuard<'_, HashMap<Scope, i64>> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,4 +203,108 @@ impl PauseRow {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::sync::Notify;
+
+    use super::{super::Limits, *};
+    use crate::{clock::SystemClock, providers::Code};
+
+    /// Rows in memory. A look for scopes tells the test that it has read them, and ends when it is told to; pauses
+    /// cannot be written.
+    #[derive(Default)]
+    struct Slow {
+        rows: Mutex<HashMap<Scope, LimitRow>>,
+        was_read: Notify,
+        go_on: Notify,
+    }
+
+    #[async_trait]
+    impl LimitStore for Slow {
+        async fn swap(&self, rows: &[LimitRow]) -> Result<Option<Vec<LimitRow>>, LedgerUnavailable> {
+            let mut all = self.rows.lock().unwrap();
+            for row in rows {
+                all.insert(row.scope.clone(), LimitRow { version: row.version + 1, ..row.clone() });
+            }
+            Ok(None)
+        }
+
+        async fn changed_since(&self, _: TimestampMs) -> Result<Vec<LimitRow>, LedgerUnavailable> {
+            Ok(self.rows.lock().unwrap().values().cloned().collect())
+        }
+
+        async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable> {
+            let scopes = self.rows.lock().unwrap().keys().cloned().collect();
+            self.was_read.notify_one();
+            self.go_on.notified().await;
+            Ok(scopes)
+        }
+
+        async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
+            self.rows.lock().unwrap().remove(scope);
+            Ok(())
+        }
+
+        async fn pause(&self, _: &PauseRow) -> Result<(), LedgerUnavailable> {
+            Err(LedgerUnavailable("away".to_owned()))
+        }
+
+        async fn resume(&self, _: &str) -> Result<(), LedgerUnavailable> {
+            Ok(())
+        }
+
+        async fn pauses(&self) -> Result<Vec<PauseRow>, LedgerUnavailable> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn limits() -> (Arc<Slow>, Limits) {
+        let store = Arc::new(Slow::default());
+        (store.clone(), Limits::shared(Arc::new(SystemClock::new()), store))
+    }
+
+    const SCOPE: Scope = Scope::Destination(1);
+
+    async fn granted(limits: &Limits) -> usize {
+        limits.permits(&[SCOPE], 10, Duration::ZERO).await.unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_is_set_during_a_look_holds_after_it() {
+        let (store, limits) = limits();
+        let setting = async {
+            store.was_read.notified().await;
+            let nothing = Windows { per_day: Some(0), ..Windows::default() };
+            limits.set(&SCOPE, nothing, &Vec::new()).await.unwrap();
+            store.go_on.notify_one();
+        };
+        tokio::join!(limits.follow(ready(())), setting);
+        assert_eq!(granted(&limits).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_another_process_removed_is_gone_after_a_look() {
+        let (store, limits) = limits();
+        limits.set(&SCOPE, Windows { per_day: Some(0), ..Windows::default() }, &Vec::new()).await.unwrap();
+        store.remove(&SCOPE).await.unwrap();
+        store.go_on.notify_one();
+        limits.follow(ready(())).await;
+        assert_eq!(granted(&limits).await, 10);
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_could_not_be_written_holds_where_it_was_set() {
+        let (store, limits) = limits();
+        let refused = Pause::Refused(Code::known("http_401"));
+        limits.pause(&"main".into(), refused.clone()).await;
+        store.go_on.notify_one();
+        limits.follow(ready(())).await;
+        assert_eq!(limits.paused("main"), Some(refused));
+        limits.resume("main").await;
+        assert_eq!(limits.paused("main"), None);
+    }
 }

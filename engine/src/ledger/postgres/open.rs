@@ -46,7 +46,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 22] = [
     "ledger",
     "tenant",
     "api_key",
@@ -67,6 +67,8 @@ const TABLES: [&str; 20] = [
     "message",
     "attempt",
     "scheduler",
+    "rate_limit",
+    "account_pause",
 ];
 
 impl PostgresLedger {

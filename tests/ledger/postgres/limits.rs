@@ -1,0 +1,270 @@
+//! Limits that two processes share, by a clock that moves when it is told to.
+//!
+//! A process learns what others changed when it looks ([`Limits::follow`], ten times a second) or when a change of its
+//! own meets theirs. Here it looks when the test says so.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use dispatch_engine::ledger::postgres::PostgresLedger;
+use dispatch_schemas::{
+    api::limits::Windows,
+    ids::{CampaignId, TenantId},
+};
+use dispatch_workers::{
+    clock::Clock as _,
+    limits::{Limits, Past, Pause, Scope},
+    providers::Code,
+};
+use futures_util::future::{join, join_all};
+
+use crate::{InSchemas, options, suite::world::World};
+
+const TENANT: Scope = Scope::Tenant(TenantId(1));
+/// A process that waits by a clock that stands still never gives up.
+const HOWEVER_LONG: Duration = Duration::from_millis(1);
+/// A wait that should end fails the test after this long instead of hanging it.
+const WITHIN: Duration = Duration::from_secs(60);
+
+impl World {
+    /// The limits as a process of its own has them, over its own connections.
+    async fn process(&self) -> Limits {
+        let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
+        let ledger = PostgresLedger::open(options(&self.schema()), self.master.clone(), clock, entropy).await.unwrap();
+        Limits::shared(self.clock.clone(), Arc::new(ledger))
+    }
+
+    /// Two processes that have both set the same limit for the tenant, at once.
+    async fn processes(&self, limit: Windows) -> [Limits; 2] {
+        let (one, other) = join(self.process(), self.process()).await;
+        let past = Past::new();
+        let (first, second) = join(one.set(&TENANT, limit, &past), other.set(&TENANT, limit, &past)).await;
+        first.and(second).unwrap();
+        [one, other]
+    }
+}
+
+/// What a process gets without waiting.
+async fn got(limits: &Limits, wanted: usize) -> usize {
+    limits.permits(&[TENANT], wanted, Duration::ZERO).await.unwrap().count()
+}
+
+/// One look at what others have changed.
+async fn look(limits: &Limits) {
+    limits.follow(std::future::ready(())).await;
+}
+
+fn per_day(most: u32) -> Windows {
+    Windows { per_day: Some(most), ..Windows::default() }
+}
+
+/// What was granted lately, by the clock that both processes share.
+struct Grants {
+    period_ms: i64,
+    limit: usize,
+    lately: VecDeque<(i64, usize)>,
+    total: usize,
+}
+
+impl Grants {
+    fn add(&mut self, now_ms: i64, granted: usize) {
+        self.lately.push_back((now_ms, granted));
+        self.total += granted;
+        let inside = self.since(now_ms - self.period_ms);
+        assert!(inside <= self.limit, "{inside} in {} ms, limit {}", self.period_ms, self.limit);
+    }
+
+    /// Granted after this moment.
+    fn since(&self, after_ms: i64) -> usize {
+        self.lately.iter().filter(|(at, _)| *at > after_ms).map(|(_, granted)| granted).sum()
+    }
+
+    /// What must be free: a permit counts for the period and at most a 64th of it more.
+    fn free(&self, now_ms: i64) -> usize {
+        self.limit.saturating_sub(self.since(now_ms - self.whole_ms()))
+    }
+
+    const fn whole_ms(&self) -> i64 {
+        self.period_ms + (self.period_ms + 63) / 64
+    }
+}
+
+/// Two processes take all they can get, step by step, for so many periods.
+async fn taken_by_two(limit: Windows, step_ms: i64, periods: i64) {
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(limit).await;
+    let (period, most) = limit.iter().next().unwrap();
+    let period_ms = i64::try_from(period.as_millis()).unwrap();
+    let limit = usize::try_from(most).unwrap();
+    let mut grants = Grants { period_ms, limit, lately: VecDeque::new(), total: 0 };
+    assert_eq!(got(&one, 1).await + got(&other, 1).await, 0, "a limit begins used up");
+    world.clock.advance(grants.whole_ms());
+    let end_ms = world.now_ms() + periods * period_ms;
+    while world.clock.now_ms() < end_ms {
+        let now_ms = world.now_ms();
+        // More than there is, several at once.
+        for granted in join_all([&one, &other, &one, &other].map(|limits| got(limits, limit))).await {
+            grants.add(now_ms, granted);
+        }
+        // The even pace of a second may let nothing through yet: what is free is waited for.
+        while let free @ 1.. = grants.free(now_ms) {
+            let asking: &[&Limits] = if free == 1 { &[&one] } else { &[&one, &other] };
+            let waits = asking.iter().map(|limits| limits.permits(&[TENANT], free / asking.len(), HOWEVER_LONG));
+            let granted = tokio::time::timeout(WITHIN, join_all(waits)).await.expect("what is free is granted");
+            for permits in granted {
+                grants.add(now_ms, permits.unwrap().count());
+            }
+        }
+        world.clock.advance(step_ms);
+    }
+    let at_most = limit * usize::try_from(periods).unwrap();
+    assert!(grants.total * 10 >= at_most * 9, "{} of {at_most} used", grants.total);
+}
+
+#[tokio::test]
+async fn no_second_holds_more_than_the_limit_of_two_processes_and_it_is_used() {
+    taken_by_two(Windows { per_second: Some(600), ..Windows::default() }, 7, 3).await;
+}
+
+#[tokio::test]
+async fn no_minute_holds_more_than_the_limit_of_two_processes_and_it_is_used() {
+    taken_by_two(Windows { per_minute: Some(500), ..Windows::default() }, 900, 4).await;
+}
+
+#[tokio::test]
+async fn processes_whose_scopes_overlap_share_each_to_the_last_permit() {
+    const TOGETHER: usize = 300;
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(per_day(300)).await;
+    let (account, campaign) = (Scope::Account("main".into()), Scope::Campaign(CampaignId(1)));
+    for (limits, scope) in [(&one, &account), (&other, &campaign)] {
+        limits.set(scope, per_day(200), &Past::new()).await.unwrap();
+    }
+    let scopes = [(&one, [account, TENANT]), (&other, [TENANT, campaign])];
+    let taking = (0..8).map(|asker| {
+        let (limits, scopes) = &scopes[asker % 2];
+        async move {
+            let mut taken = 0;
+            loop {
+                match limits.permits(scopes, 1 + asker, Duration::ZERO).await.unwrap().count() {
+                    0 => return taken,
+                    granted => taken += granted,
+                }
+            }
+        }
+    });
+    let taken = join_all(taking).await;
+    assert_eq!(taken.iter().sum::<usize>(), TOGETHER);
+    for own in [0, 1] {
+        assert!(taken.iter().skip(own).step_by(2).sum::<usize>() <= 200, "{taken:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lowered_limit_holds_at_once_for_both() {
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(per_day(100)).await;
+    assert_eq!(got(&other, 30).await, 30);
+    one.set(&TENANT, per_day(40), &Past::new()).await.unwrap();
+    assert_eq!(got(&other, 50).await, 10, "nobody told it, and what it took is counted");
+    assert_eq!(got(&one, 1).await, 0);
+}
+
+#[tokio::test]
+async fn a_raised_limit_lets_go_who_waits_in_another_process() {
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(per_day(10)).await;
+    assert_eq!(got(&one, 10).await, 10);
+    assert_eq!(got(&other, 1).await, 0);
+    let waiting = async { other.permits(&[TENANT], 50, HOWEVER_LONG).await.unwrap().count() };
+    let raising = async {
+        one.set(&TENANT, per_day(25), &Past::new()).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let granted = tokio::select! {
+        granted = waiting => granted,
+        () = raising => unreachable!(),
+        () = other.follow(tokio::time::sleep(WITHIN)) => panic!("the wait goes on"),
+    };
+    assert_eq!(granted, 15);
+    assert_eq!(got(&one, 1).await, 0);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_new_is_known_to_the_other_after_a_look() {
+    let world = World::new(&InSchemas).await;
+    let (one, other) = (world.process().await, world.process().await);
+    one.set(&TENANT, per_day(20), &Past::new()).await.unwrap();
+    look(&other).await;
+    assert_eq!(got(&other, 50).await, 20);
+    assert_eq!(got(&one, 1).await, 0);
+}
+
+#[tokio::test]
+async fn a_removed_limit_is_gone_for_both() {
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(per_day(10)).await;
+    let third = world.process().await;
+    look(&third).await;
+    assert_eq!(got(&other, 10).await, 10);
+    one.remove(&TENANT).await.unwrap();
+    assert_eq!(got(&one, 1_000).await, 1_000);
+    assert_eq!(got(&third, 10).await, 10, "what seemed to be all there is was more");
+    assert_eq!(got(&third, 1_000).await, 1_000);
+    look(&other).await;
+    assert_eq!(got(&other, 1_000).await, 1_000);
+    // It comes back as a new one.
+    other.set(&TENANT, per_day(7), &vec![(Duration::ZERO, 2)]).await.unwrap();
+    look(&one).await;
+    assert_eq!(got(&one, 10).await, 5);
+}
+
+#[tokio::test]
+async fn permits_given_back_can_be_had_by_the_other() {
+    let world = World::new(&InSchemas).await;
+    let [one, other] = world.processes(per_day(50)).await;
+    let permits = one.permits(&[TENANT], 50, Duration::ZERO).await.unwrap();
+    assert_eq!(got(&other, 1).await, 0);
+    one.give_back(&permits, 20).await;
+    look(&other).await;
+    assert_eq!(got(&other, 50).await, 20);
+    assert_eq!(got(&one, 50).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_process_took_before_it_died_stays_counted() {
+    let world = World::new(&InSchemas).await;
+    let windows = Windows { per_minute: Some(50), ..per_day(60) };
+    let [one, other] = world.processes(windows).await;
+    world.clock.advance(61_000);
+    assert_eq!(got(&one, 30).await, 30);
+    drop(one);
+    assert_eq!(got(&other, 15).await, 15);
+    drop(other);
+    let next = world.process().await;
+    next.set(&TENANT, windows, &Past::new()).await.unwrap();
+    assert_eq!(got(&next, 50).await, 5);
+    world.clock.advance(61_000);
+    assert_eq!(got(&next, 50).await, 10);
+}
+
+#[tokio::test]
+async fn an_account_paused_by_one_is_paused_for_the_other() {
+    let world = World::new(&InSchemas).await;
+    let (one, other) = (world.process().await, world.process().await);
+    let account: Arc<str> = "main".into();
+    let asked_to_wait = Pause::Until(world.clock.monotonic() + Duration::from_secs(30));
+    one.pause(&account, asked_to_wait.clone()).await;
+    look(&other).await;
+    assert_eq!(other.paused("main"), Some(asked_to_wait));
+    world.clock.advance(30_000);
+    assert_eq!(other.paused("main"), None, "it is over for both by itself");
+
+    let refused = Pause::Refused(Code::known("http_401"));
+    other.pause(&account, refused.clone()).await;
+    one.pause(&account, Pause::Until(world.clock.monotonic() + Duration::from_secs(3_600))).await;
+    look(&one).await;
+    assert_eq!(one.paused("main"), Some(refused), "a wait does not shorten a refusal");
+    one.resume("main").await;
+    look(&other).await;
+    assert_eq!((one.paused("main"), other.paused("main")), (None, None));
+}
