@@ -19,26 +19,38 @@ pub enum Pause {
 }
 
 /// After this long a refused account is asked again.
-const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
+pub(super) const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
 
-/// By account: the pause and when it was set, both on the monotonic clock.
+/// The pauses of all accounts.
 #[derive(Debug, Default)]
-pub(super) struct Pauses(Mutex<HashMap<Arc<str>, (Pause, Duration)>>);
+pub(super) struct Pauses(Mutex<HashMap<Arc<str>, Known>>);
+
+/// A pause; all moments are of the monotonic clock.
+#[derive(Debug)]
+struct Known {
+    pause: Pause,
+    since: Duration,
+    /// When the place that others look at had it; never for one that only this process knows of.
+    told: Option<Duration>,
+}
 
 impl Pauses {
     /// Sets a pause; true if it is stronger than what there was. A refusal is not shortened by a wait, nor a long wait
     /// by a short one.
     pub(super) fn set(&self, account: &Arc<str>, pause: &Pause, since: Duration) -> bool {
         let mut pauses = self.lock();
-        let stronger = match (pauses.get(account).map(|(pause, _)| pause), pause) {
-            (Some(Pause::Refused(_)), Pause::Until(_)) => false,
-            (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
-            (None | Some(_), _) => true,
-        };
-        if stronger {
-            pauses.insert(account.clone(), (pause.clone(), since));
+        let is_stronger = stronger(pauses.get(account), pause);
+        if is_stronger {
+            pauses.insert(account.clone(), Known { pause: pause.clone(), since, told: None });
         }
-        stronger
+        is_stronger
+    }
+
+    /// Others can see this pause from now on.
+    pub(super) fn told(&self, account: &str, pause: &Pause, now: Duration) {
+        if let Some(known) = self.lock().get_mut(account).filter(|known| known.pause == *pause) {
+            known.told = Some(now);
+        }
     }
 
     /// Ends any pause of an account.
@@ -46,15 +58,22 @@ impl Pauses {
         self.lock().remove(account);
     }
 
-    /// Takes over what another place knows of all accounts.
-    pub(super) fn replace(&self, pauses: HashMap<Arc<str>, (Pause, Duration)>) {
-        *self.lock() = pauses;
+    /// Takes over what another place knew of all accounts when it was asked at `asked`, but for what it cannot have
+    /// known then.
+    pub(super) fn replace(&self, theirs: HashMap<Arc<str>, (Pause, Duration)>, asked: Duration) {
+        let mut pauses = self.lock();
+        pauses.retain(|_, known| known.told.is_none_or(|told| told >= asked));
+        for (account, (pause, since)) in theirs {
+            if stronger(pauses.get(&account), &pause) {
+                pauses.insert(account, Known { pause, since, told: Some(since.min(asked)) });
+            }
+        }
     }
 
     /// The pause an account is under now, if any.
     pub(super) fn of(&self, account: &str, now: Duration) -> Option<Pause> {
         let mut pauses = self.lock();
-        let (pause, since) = pauses.get(account)?;
+        let Known { pause, since, .. } = pauses.get(account)?;
         let is_over = match pause {
             Pause::Until(until) => *until <= now,
             Pause::Refused(_) => now.saturating_sub(*since) >= REFUSED_ASKED_AGAIN,
@@ -66,7 +85,15 @@ impl Pauses {
         Some(pause.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Pause, Duration)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stronger(old: Option<&Known>, new: &Pause) -> bool {
+    match (old.map(|known| &known.pause), new) {
+        (Some(Pause::Refused(_)), Pause::Until(_)) => false,
+        (Some(Pause::Until(old)), Pause::Until(new)) => new > old,
+        (None | Some(_), _) => true,
     }
 }

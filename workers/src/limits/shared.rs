@@ -6,7 +6,7 @@
 //! trip, and a changed limit holds from the next change on, everywhere.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,6 +17,7 @@ use dispatch_schemas::api::limits::Windows;
 use super::{
     Pause, Scope,
     book::{Book, Limit},
+    pauses::REFUSED_ASKED_AGAIN,
     window::{Counted, SlidingWindow},
 };
 use crate::{clock::TimestampMs, delivery::LedgerUnavailable};
@@ -43,7 +44,7 @@ pub struct PauseRow {
     pub refused: Option<String>,
     /// When it was set, milliseconds since 1970.
     pub since_ms: TimestampMs,
-    /// When a wait is over, milliseconds since 1970.
+    /// When it is over, milliseconds since 1970; a refusal is over by itself in the end too.
     pub until_ms: TimestampMs,
 }
 
@@ -59,8 +60,8 @@ pub trait LimitStore: Send + Sync + 'static {
     async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable>;
     /// Removes a limit.
     async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable>;
-    /// Sets a pause, unless there is a stronger one: a refusal is not shortened by a wait, nor a long wait by a short
-    /// one.
+    /// Sets a pause, unless there is a stronger one that is not over: a refusal is not shortened by a wait, nor a long
+    /// wait by a short one.
     async fn pause(&self, pause: &PauseRow) -> Result<(), LedgerUnavailable>;
     /// Ends any pause of an account.
     async fn resume(&self, account: &str) -> Result<(), LedgerUnavailable>;
@@ -108,12 +109,21 @@ impl Shared {
         book.0.extend(written.0);
     }
 
-    /// Takes over rows as they are, where they are newer than what is known.
-    pub(super) fn learn(&self, rows: Vec<LimitRow>, book: &mut Book, now: Duration) {
+    /// The versions that are known now, to be told from those that are learned meanwhile.
+    pub(super) fn known(&self) -> HashMap<Scope, i64> {
+        self.versions().clone()
+    }
+
+    /// Takes over rows as they are, where they are newer than what is known; `before` is what was known before they
+    /// were read. One that was older even then was removed and made anew.
+    pub(super) fn learn(&self, rows: Vec<LimitRow>, before: &HashMap<Scope, i64>, book: &mut Book, now: Duration) {
         let mut versions = self.versions();
         for row in rows {
-            if versions.get(&row.scope).is_some_and(|known| *known >= row.version) {
-                continue;
+            if let Some(known) = versions.get(&row.scope) {
+                let is_made_anew = row.version < *known && before.get(&row.scope) == Some(known);
+                if row.version <= *known && !is_made_anew {
+                    continue;
+                }
             }
             versions.insert(row.scope.clone(), row.version);
             let pace = book.0.get(&row.scope).filter(|old| old.limits == row.limits).map(|old| old.pace.clone());
@@ -124,6 +134,20 @@ impl Shared {
             };
             book.0.insert(row.scope, limit);
         }
+    }
+
+    /// Forgets limits that are not among these; `before` is what was known before those were read, and what was
+    /// learned or written since stays.
+    pub(super) fn forget_others(&self, scopes: &HashSet<Scope>, before: &HashMap<Scope, i64>, book: &mut Book) {
+        let mut gone = HashSet::new();
+        self.versions().retain(|scope, version| {
+            let stays = scopes.contains(scope) || before.get(scope) != Some(version);
+            if !stays {
+                gone.insert(scope.clone());
+            }
+            stays
+        });
+        book.0.retain(|scope, _| !gone.contains(scope));
     }
 
     /// Forgets limits that are gone.
@@ -165,7 +189,9 @@ impl PauseRow {
     pub(super) fn new(account: &Arc<str>, pause: &Pause, now: Duration, now_ms: TimestampMs) -> Self {
         let (refused, until_ms) = match pause {
             Pause::Until(until) => (None, now_ms.saturating_add(millis(until.saturating_sub(now)))),
-            Pause::Refused(code) => (Some(code.as_str().to_owned()), now_ms),
+            Pause::Refused(code) => {
+                (Some(code.as_str().to_owned()), now_ms.saturating_add(millis(REFUSED_ASKED_AGAIN)))
+            }
         };
         Self { account: account.clone(), refused, since_ms: now_ms, until_ms }
     }
