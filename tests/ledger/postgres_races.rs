@@ -9,6 +9,7 @@ use dispatch_engine::ledger::{End, Schedule as _, Verdict, postgres::PostgresLed
 use dispatch_schemas::states::StopReason;
 use dispatch_workers::{
     delivery::{Claim, Claims as _, Counts, Outcome, Timing},
+    limits::{LimitStore as _, PauseRow},
     providers::{Class, Code},
 };
 use futures_util::{
@@ -253,4 +254,24 @@ async fn schedulers_that_live_know_each_other() {
     assert_eq!(other.beat(3, 1_200, 500).await.unwrap(), [3, 7]);
     assert_eq!(other.beat(3, 1_501, 500).await.unwrap(), [3], "one that is silent is dead");
     assert_eq!(one.beat(7, 1_600, 500).await.unwrap(), [3, 7], "and comes back with its next beat");
+}
+
+#[tokio::test]
+async fn a_wait_that_a_provider_asks_for_is_heard_once_its_last_refusal_is_over() {
+    let database = Database::with_deliveries(1).await;
+    let ledger = database.open().await;
+    let pause = |refused: Option<&str>, since_ms: i64, until_ms: i64| PauseRow {
+        account: "main".into(),
+        refused: refused.map(str::to_owned),
+        since_ms,
+        until_ms,
+    };
+    let refusal = pause(Some("http_401"), 0, 300_000);
+    ledger.pause(&refusal).await.unwrap();
+    ledger.pause(&pause(None, 299_999, 900_000)).await.unwrap();
+    assert_eq!(ledger.pauses().await.unwrap(), [refusal], "it is not shortened by a wait");
+    let wait = pause(None, 300_000, 360_000);
+    ledger.pause(&wait).await.unwrap();
+    ledger.pause(&pause(None, 310_000, 350_000)).await.unwrap();
+    assert_eq!(ledger.pauses().await.unwrap(), [wait], "nor is a long wait by a short one");
 }

@@ -10,8 +10,12 @@ use std::{
 };
 
 use dispatch_engine::engine::open_ledger;
-use dispatch_schemas::states::{CampaignState, Channel, StopReason};
+use dispatch_schemas::{
+    api::keys::TenantStopped,
+    states::{CampaignState, Channel, StopReason},
+};
 use dispatch_tests::support::{
+    checker::{self, Books, Faults},
     engine_process::EngineProcess,
     people::People,
     platform::Platform,
@@ -19,6 +23,8 @@ use dispatch_tests::support::{
     stage::{Account, Stage},
     wait,
 };
+
+use crate::rig::accepted_after;
 
 /// How long something that takes milliseconds may take.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -75,6 +81,42 @@ async fn keys_are_made_listed_and_revoked_while_the_engine_runs() {
     assert!(!stage.folder().join("dispatch.db.sock").exists());
     let listed = printed(&stage, &["keys", "list"]);
     assert!(listed.lines().any(|line| line.contains(id) && line.contains("revoked")), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_closed_and_opened_while_the_engine_sends_its_campaign() {
+    const RECIPIENTS: usize = 1_000;
+    let stage = Stage::new(&[Account { batch: 10, per_minute: Some(60 * 300), ..Account::new("sendgrid") }], "", 1);
+    let opened = open_ledger(&stage.settings()).await.expect("the ledger opens");
+    let platform = Platform::new(&opened, "shop").await;
+    let campaign = platform.campaign_to(People::by_email("customer", RECIPIENTS), "sendgrid", |_| {}).await;
+    platform.launch(campaign).await;
+    opened.ledger.close().await;
+    let engine = EngineProcess::start(&stage.settings_file, None);
+    wait::until("the campaign is under way", WITHIN, async || {
+        (stage.sandbox.accepted() >= RECIPIENTS / 4).then_some(())
+    })
+    .await;
+
+    let closed = printed(&stage, &["tenants", "close", "shop", "--reason", "unpaid", "--json"]);
+    let answered_ms = wait::now_ms();
+    let closed: TenantStopped = serde_json::from_str(&closed).expect("it prints JSON");
+    assert_eq!(closed.tenant.closed.map(|closure| closure.reason).as_deref(), Some("unpaid"));
+    let listed = printed(&stage, &["tenants", "list"]);
+    assert!(listed.lines().any(|line| line.contains("shop") && line.contains("closed")), "{listed}");
+    wait::until("a while has passed", WITHIN, async || (wait::now_ms() > answered_ms + 1_500).then_some(())).await;
+    let late = accepted_after(&stage.sandbox.lines(), answered_ms);
+    assert!(late <= closed.in_flight, "{late} after the answer, which reported {}", closed.in_flight);
+    assert_eq!(accepted_after(&stage.sandbox.lines(), answered_ms + 1_000), 0);
+    assert!(stage.sandbox.accepted() < RECIPIENTS, "it was closed in the middle");
+
+    assert_eq!(printed(&stage, &["tenants", "open", "shop"]), "shop is open.");
+    wait::until("the rest is sent", WITHIN, async || (stage.sandbox.accepted() >= RECIPIENTS).then_some(())).await;
+    assert!(engine.terminate().success());
+    let opened = open_ledger(&stage.settings()).await.expect("the ledger is free again");
+    let platform = Platform::new(&opened, "shop").await;
+    let books = Books::read(platform.ledger(), &stage.ledger_file(), platform.tenant, &[campaign]).await;
+    assert_eq!(checker::check(&books, &stage.sandbox.lines()).faults, Faults::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

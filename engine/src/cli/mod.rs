@@ -1,8 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! `keys` and `tenants` open the ledger itself, or ask the engine that has it open; `jobs` speaks to RabbitMQ; `import`, `suppress` and
-//! `campaign` are clients of a running engine
-//! ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
+//! `keys` and `tenants` open the ledger itself, or ask the engine that has it open ([`orders`]); `jobs` speaks to
+//! RabbitMQ; `import`, `suppress` and `campaign` are clients of a running engine ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
 //! says which kind of wrong ([`error`]).
 
 pub mod campaign;
@@ -13,6 +12,7 @@ pub mod error;
 pub mod import;
 pub mod jobs;
 pub mod keys;
+mod orders;
 pub mod output;
 pub mod sandbox;
 pub mod serve;

@@ -150,14 +150,22 @@ async fn work(
     Ok(())
 }
 
-/// Takes the orders of `dispatch keys` as long as this task lives.
+/// Takes the orders of `dispatch keys` and `dispatch tenants` as long as this task lives.
 #[cfg(unix)]
 async fn take_orders(ledger: std::path::PathBuf, opened: Opened, context: Arc<Context>) {
+    use crate::operator::Change;
     match crate::operator::socket::OperatorSocket::bind(&ledger) {
-        Ok(socket) => socket.serve(&opened, |key| context.key_revoked(key)).await,
+        Ok(socket) => {
+            let changed = |change| match change {
+                Change::KeyRevoked(key) => context.key_revoked(key),
+                Change::Tenant(tenant) => context.api.control.tenant_changed(tenant),
+            };
+            socket.serve(&opened, changed).await;
+        }
         Err(error) => tracing::warn!(
             socket = %crate::operator::socket::path_of(&ledger).display(), %error,
-            "the socket for operators cannot be made: `dispatch keys` has to wait until this engine has stopped"
+            "the socket for operators cannot be made: `dispatch keys` and `dispatch tenants` have to wait until this \
+             engine has stopped"
         ),
     }
 }

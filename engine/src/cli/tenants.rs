@@ -1,10 +1,15 @@
-//! `dispatch tenants`: tenants listed, closed and opened in the ledger itself.
+//! `dispatch tenants`: tenants listed, closed and opened in the ledger itself, or by the engine that runs on it.
 
 use clap::Subcommand;
 use dispatch_schemas::api::keys::Tenant;
 
-use super::{error::CliError, output::Output, settings_file::SettingsArgs};
-use crate::ledger::Ledger;
+use super::{
+    error::CliError,
+    orders::{self, Form},
+    output::Output,
+    settings_file::SettingsArgs,
+};
+use crate::operator::Order;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -15,10 +20,8 @@ Examples:
 Of a closed tenant nothing is sent, and nothing can be made or launched to be sent; its campaigns go on where they were \
 when it is opened. It can still read, suppress, erase, pause and cancel, and its contacts stay.
 
-These open the ledger of the settings themselves, so the engine must not be running on it.";
-
-/// The longest reason.
-const REASON_CHARS_MAX: usize = 200;
+The ledger is the one of the settings, whether an engine runs on it or not; one that runs is asked through the \
+socket beside its ledger, by the user it runs as, and begins nothing more of a closed tenant from the answer on.";
 
 /// What `dispatch tenants` takes.
 #[derive(Debug, clap::Args)]
@@ -71,50 +74,21 @@ pub async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
     {
         return Err(CliError::Usage(format!("there is no ledger at {}, and so no tenant", file.display())));
     }
-    let opened = crate::engine::open_ledger(&settings).await.map_err(|error| CliError::failed(error.to_string()))?;
-    act(opened.ledger.as_ref(), args.action, out).await
+    let (order, form) = args.action.into_order();
+    orders::print(orders::carried_out(&settings, order).await?, form, out)
 }
 
-pub(super) async fn act(ledger: &dyn Ledger, action: Action, out: &mut Output) -> Result<(), CliError> {
-    match action {
-        Action::List { json } => list(ledger, json, out).await,
-        Action::Close { tenant, reason, json } => {
-            let reason = reason.trim();
-            if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
-                return Err(CliError::Usage(format!(
-                    "--reason must have 1 to {REASON_CHARS_MAX} characters, on one line"
-                )));
-            }
-            let stopped = ledger.close_tenant(find(ledger, &tenant).await?.id, reason).await?;
-            if json {
-                return Ok(out.json(&stopped)?);
-            }
-            Ok(out.line(&format!(
-                "{} is closed; {} messages were on their way before.",
-                stopped.tenant.name, stopped.in_flight
-            ))?)
-        }
-        Action::Open { tenant, json } => {
-            let opened = ledger.open_tenant(find(ledger, &tenant).await?.id).await?;
-            if json {
-                return Ok(out.json(&opened)?);
-            }
-            Ok(out.line(&format!("{} is open.", opened.name))?)
+impl Action {
+    pub(super) fn into_order(self) -> (Order, Form) {
+        match self {
+            Self::List { json } => (Order::ListTenants, Form::of(json)),
+            Self::Close { tenant, reason, json } => (Order::CloseTenant { tenant, reason }, Form::of(json)),
+            Self::Open { tenant, json } => (Order::OpenTenant { tenant }, Form::of(json)),
         }
     }
 }
 
-async fn find(ledger: &dyn Ledger, wanted: &str) -> Result<Tenant, CliError> {
-    let tenants = ledger.tenants().await?;
-    let found = tenants.into_iter().find(|tenant| tenant.name == wanted || tenant.id.to_string() == wanted);
-    found.ok_or_else(|| CliError::Usage(format!("there is no tenant `{wanted}`; `dispatch tenants list` names them")))
-}
-
-async fn list(ledger: &dyn Ledger, json: bool, out: &mut Output) -> Result<(), CliError> {
-    let tenants = ledger.tenants().await?;
-    if json {
-        return Ok(tenants.iter().try_for_each(|tenant| out.json(tenant))?);
-    }
+pub(super) fn print_list(tenants: Vec<Tenant>, out: &mut Output) -> std::io::Result<()> {
     let rows: Vec<[String; 4]> = tenants
         .into_iter()
         .map(|tenant| {
@@ -125,5 +99,5 @@ async fn list(ledger: &dyn Ledger, json: bool, out: &mut Output) -> Result<(), C
             [tenant.id.to_string(), tenant.name, state, reason]
         })
         .collect();
-    Ok(out.table(["TENANT", "NAME", "STATE", "REASON"], &rows)?)
+    out.table(["TENANT", "NAME", "STATE", "REASON"], &rows)
 }

@@ -16,7 +16,7 @@ use dispatch_schemas::api::campaigns::StallReason;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::{Cli, CliError, Command, execute, keys, output::Output, tenants};
+use super::{Cli, CliError, Command, execute, orders, output::Output, tenants};
 use crate::api::{server, tests::world::World};
 
 /// Keeps what is printed.
@@ -121,7 +121,7 @@ async fn a_key_that_was_made_works_until_it_is_revoked() {
         let Command::Keys(args) = cli.command else { panic!("not keys") };
         let printed = Printed::default();
         let (order, form) = args.action.into_order();
-        keys::print(order.carry_out(&served.world.opened()).await?, form, &mut Output::to(printed.clone()))?;
+        orders::print(order.carry_out(&served.world.opened()).await?, form, &mut Output::to(printed.clone()))?;
         Ok::<_, CliError>(printed.text())
     };
     let made = act(&["create", "--tenant", "acme", "--permissions", "read", "--label", "crm", "--json"]).await.unwrap();
@@ -152,7 +152,8 @@ async fn a_tenant_is_closed_with_a_reason_and_opened() {
         let cli = Cli::try_parse_from([&["dispatch", "tenants"], line].concat()).unwrap();
         let Command::Tenants(args) = cli.command else { panic!("not tenants") };
         let printed = Printed::default();
-        tenants::act(served.world.ledger.as_ref(), args.action, &mut Output::to(printed.clone())).await?;
+        let (order, form) = args.action.into_order();
+        orders::print(order.carry_out(&served.world.opened()).await?, form, &mut Output::to(printed.clone()))?;
         Ok::<_, CliError>(printed.text())
     };
     let said = act(&["close", "acme", "--reason", "unpaid since March"]).await.unwrap();

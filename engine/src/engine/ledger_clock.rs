@@ -15,7 +15,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 /// How often the clocks are compared.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// A difference below this is the network's, milliseconds.
+/// A difference up to this, beyond what the answer took, is rounding and drift, milliseconds.
 const NEGLIGIBLE_MS: i64 = 20;
 /// The ledger's clock itself has jumped when it differs by more, milliseconds: an operator must know.
 const JUMP_MS: i64 = 1_000;
@@ -63,13 +63,15 @@ impl LedgerClock {
         }
     }
 
-    /// The ledger's clock said `ledger_ms` between the two moments of the monotonic clock. The first comparison is
-    /// believed as it is; a later one says how far the clocks have come apart.
+    /// The ledger's clock said `ledger_ms` somewhere between the two moments of the monotonic clock. An answer that what
+    /// is known fits in with is no news: of a slow one only the bounds are certain, and a clock set forth by its half
+    /// would let more than the limits through.
     pub fn compare(&self, ledger_ms: TimestampMs, asked: Duration, answered: Duration) {
         let middle = asked + answered.saturating_sub(asked) / 2;
         let zero_ms = ledger_ms.saturating_sub(millis(middle));
         let apart_ms = zero_ms.saturating_sub(self.zero_ms.load(Ordering::Relaxed));
-        if apart_ms.abs() < NEGLIGIBLE_MS {
+        let uncertain_ms = millis(answered.saturating_sub(asked)) / 2;
+        if apart_ms.abs() <= uncertain_ms.saturating_add(NEGLIGIBLE_MS) {
             return;
         }
         if apart_ms.abs() > JUMP_MS {
@@ -115,5 +117,19 @@ mod tests {
         let moment = clock.monotonic();
         clock.compare(clock.now_ms() + 3, moment, moment);
         assert_eq!(clock.zero_ms.load(Ordering::Relaxed), kept, "a difference of the network's is no news");
+    }
+
+    #[test]
+    fn a_slow_answer_does_not_set_it_forth() {
+        let clock = LedgerClock::new();
+        let known = clock.zero_ms.load(Ordering::Relaxed);
+        let (asked, answered) = (Duration::from_secs(10), Duration::from_secs(14));
+        // Said right after the question, or right before the answer.
+        for said in [asked, answered] {
+            clock.compare(known + millis(said), asked, answered);
+            assert_eq!(clock.zero_ms.load(Ordering::Relaxed), known);
+        }
+        clock.compare(known + millis(answered) + 5_000, asked, answered);
+        assert_eq!(clock.zero_ms.load(Ordering::Relaxed), known + 7_000, "it has certainly jumped");
     }
 }

@@ -124,12 +124,15 @@ impl Segments {
             None => {
                 let number = self.next;
                 self.next += 1;
-                (number, private().create_new(true).open(self.path(number))?, 0)
+                let file = private().create_new(true).open(self.path(number))?;
+                sync_folder(&self.folder)?;
+                (number, file, 0)
             }
         };
-        // On failure the segment is given up: half a line may be at its end.
-        file.write_all(lines)?;
-        file.sync_data()?;
+        if let Err(error) = file.write_all(lines).and_then(|()| file.sync_data()) {
+            self.give_up(number);
+            return Err(error);
+        }
         self.current = Some((number, file, bytes + lines.len() as u64));
         Ok(number)
     }
@@ -144,9 +147,15 @@ impl Segments {
     }
 
     fn finish(&mut self) {
-        if let Some((number, ..)) = self.current.take()
-            && self.open.get(&number).copied().unwrap_or(0) == 0
-        {
+        if let Some((number, ..)) = self.current.take() {
+            self.give_up(number);
+        }
+    }
+
+    /// Nothing more goes into this segment: it is full, or half a line may be at its end. One whose entries the ledger
+    /// has is removed, or each failure on a full disk would leave a file.
+    fn give_up(&mut self, number: u64) {
+        if self.open.get(&number).copied().unwrap_or(0) == 0 {
             self.open.remove(&number);
             remove(&self.path(number));
         }
@@ -188,6 +197,11 @@ fn remove(path: &Path) {
     }
 }
 
+/// That a file is there must outlive a power cut as well as what is in it.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
 /// Readable by its owner only.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -195,4 +209,40 @@ fn private() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_is_full_for_long_is_not_filled_with_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut segments, _) = Segments::open(folder.path()).unwrap();
+        let files = || {
+            std::fs::read_dir(folder.path())
+                .unwrap()
+                .filter(|file| number(&file.as_ref().unwrap().path()).is_some())
+                .count()
+        };
+        for _ in 0..3 {
+            let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let next = segments.next;
+            segments.next += 1;
+            std::fs::write(segments.path(next), "half a li").unwrap();
+            segments.current = Some((next, full, 0));
+            assert!(segments.append(b"a line\n").is_err());
+            assert_eq!(files(), 0);
+        }
+        // One that the ledger still needs stays until it does not.
+        let segment = segments.append(b"a line\n").unwrap();
+        segments.open.insert(segment, 1);
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        segments.current = Some((segment, full, 7));
+        assert!(segments.append(b"another\n").is_err());
+        assert_eq!(files(), 1);
+        segments.recorded(segment);
+        assert_eq!(files(), 0);
+    }
 }

@@ -1,30 +1,21 @@
-//! What an operator asks for on the command line and the ledger must do: API keys.
+//! What an operator asks for on the command line and the ledger must do: API keys, and closing and opening tenants.
 //!
 //! An [`Order`] is carried out by whoever has the ledger open. That is the command itself, or the engine that runs on
-//! the ledger, which takes orders on a [`socket`] beside it.
+//! the ledger, which takes orders on a [`socket`] beside it and acts on what an order has [changed](Change).
 
+pub mod keys;
 #[cfg(unix)]
 pub mod socket;
-
-use std::{collections::HashMap, fmt};
+pub mod tenants;
 
 use dispatch_schemas::{
-    api::{
-        keys::{ApiKey, Permission, Tenant},
-        time::Moment,
-    },
+    api::keys::{ApiKey, Tenant, TenantStopped},
     ids::{KeyId, TenantId},
 };
-use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use crate::{api::credentials::ApiKeyText, engine::Opened, ledger::LedgerError};
-
-const DAY_MS: i64 = 86_400_000;
-/// Longest name of a tenant and longest label of a key, characters.
-const NAME_CHARS_MAX: usize = 200;
-/// For how many days a key may be good.
-pub const DAYS_MAX: u16 = 3_650;
+use self::keys::{CreatedKey, ListedKey, NewKey};
+use crate::{engine::Opened, ledger::LedgerError};
 
 /// What is to be done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,20 +33,20 @@ pub enum Order {
         /// Which.
         id: KeyId,
     },
-}
-
-/// A key that is to be made.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewKey {
-    /// The tenant's name; made when there is none of this name.
-    pub tenant: String,
-    /// What the key is for, for people.
-    pub label: String,
-    /// What it may do.
-    pub permissions: Vec<Permission>,
-    /// For how many days it is good, 1 to [`DAYS_MAX`].
-    pub days: u16,
+    /// List the tenants.
+    ListTenants,
+    /// Let nothing of a tenant be sent.
+    CloseTenant {
+        /// Its name or id.
+        tenant: String,
+        /// Why; the tenant is told.
+        reason: String,
+    },
+    /// Let a closed tenant send again.
+    OpenTenant {
+        /// Its name or id.
+        tenant: String,
+    },
 }
 
 /// What came of an order.
@@ -68,39 +59,34 @@ pub enum Answer {
     Keys(Vec<ListedKey>),
     /// The key that is no longer taken.
     Revoked(ApiKey),
+    /// The tenants there are.
+    Tenants(Vec<Tenant>),
+    /// The tenant that is closed now.
+    Closed(TenantStopped),
+    /// The tenant that is open now.
+    Opened(Tenant),
 }
 
-/// A key that was made just now.
-#[derive(Serialize, Deserialize)]
-pub struct CreatedKey {
-    /// The whole key. It is kept nowhere.
-    pub key: String,
-    /// Its public half.
-    pub id: KeyId,
-    /// Whose it is.
-    pub tenant: Tenant,
-    /// What it is for.
-    pub label: String,
-    /// What it may do.
-    pub permissions: Vec<Permission>,
-    /// Until when it is good.
-    pub expires_at: Moment,
+/// What a running engine must take note of at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A key was revoked.
+    KeyRevoked(KeyId),
+    /// A tenant was closed or opened.
+    Tenant(TenantId),
 }
 
-impl fmt::Debug for CreatedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CreatedKey({}, ***)", self.id)
+impl Answer {
+    /// What an engine that runs on the ledger must take note of.
+    #[must_use]
+    pub const fn change(&self) -> Option<Change> {
+        match self {
+            Self::Revoked(key) => Some(Change::KeyRevoked(key.id)),
+            Self::Closed(stopped) => Some(Change::Tenant(stopped.tenant.id)),
+            Self::Opened(tenant) => Some(Change::Tenant(tenant.id)),
+            Self::Created(_) | Self::Keys(_) | Self::Tenants(_) => None,
+        }
     }
-}
-
-/// A key and its tenant's name.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ListedKey {
-    /// The key.
-    #[serde(flatten)]
-    pub key: ApiKey,
-    /// The name of the tenant whose it is.
-    pub tenant_name: String,
 }
 
 /// Why an order was not carried out.
@@ -134,54 +120,23 @@ impl Order {
     /// Says why not; nothing was changed then.
     pub async fn carry_out(self, opened: &Opened) -> Result<Answer, Refusal> {
         match self {
-            Self::CreateKey(new) => create(opened, new).await.map(Answer::Created),
-            Self::ListKeys { tenant } => list(opened, tenant.as_deref()).await.map(Answer::Keys),
+            Self::CreateKey(new) => keys::create(opened, new).await.map(Answer::Created),
+            Self::ListKeys { tenant } => keys::list(opened, tenant.as_deref()).await.map(Answer::Keys),
             Self::RevokeKey { id } => Ok(Answer::Revoked(opened.ledger.revoke_key(id).await?)),
+            Self::ListTenants => Ok(Answer::Tenants(opened.ledger.tenants().await?)),
+            Self::CloseTenant { tenant, reason } => {
+                tenants::close(opened.ledger.as_ref(), &tenant, &reason).await.map(Answer::Closed)
+            }
+            Self::OpenTenant { tenant } => tenants::open(opened.ledger.as_ref(), &tenant).await.map(Answer::Opened),
         }
     }
-}
 
-async fn create(opened: &Opened, new: NewKey) -> Result<CreatedKey, Refusal> {
-    for (what, text) in [("tenant", &new.tenant), ("label", &new.label)] {
-        let is_name =
-            !text.trim().is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control);
-        if !is_name {
-            return Err(Refusal::Wrong(format!("--{what} must have 1 to {NAME_CHARS_MAX} characters, on one line")));
+    /// The command that shows what there is of the kind this order is about.
+    #[must_use]
+    pub const fn listing(&self) -> &'static str {
+        match self {
+            Self::CreateKey(_) | Self::ListKeys { .. } | Self::RevokeKey { .. } => "dispatch keys list",
+            Self::ListTenants | Self::CloseTenant { .. } | Self::OpenTenant { .. } => "dispatch tenants list",
         }
     }
-    let mut permissions = new.permissions;
-    permissions.sort_unstable();
-    permissions.dedup();
-    let tenant = opened.ledger.tenant(&new.tenant).await?;
-    let text = ApiKeyText::generate(opened.entropy.as_ref());
-    let hash = opened.master.api_key_hash(text.secret());
-    let expires_at_ms = opened.clock.now_ms() + i64::from(new.days.clamp(1, DAYS_MAX)) * DAY_MS;
-    let key = opened.ledger.create_key(text.id, tenant.id, &new.label, &permissions, hash, expires_at_ms).await?;
-    Ok(CreatedKey {
-        key: text.reveal().expose_secret().to_owned(),
-        id: key.id,
-        tenant,
-        label: key.label,
-        permissions: key.permissions,
-        expires_at: key.expires_at,
-    })
-}
-
-async fn list(opened: &Opened, tenant: Option<&str>) -> Result<Vec<ListedKey>, Refusal> {
-    let tenants = opened.ledger.tenants().await?;
-    let only = match tenant {
-        None => None,
-        Some(name) => match tenants.iter().find(|tenant| tenant.name == name) {
-            Some(tenant) => Some(tenant.id),
-            None => return Err(Refusal::Wrong(format!("there is no tenant `{name}`"))),
-        },
-    };
-    let names: HashMap<TenantId, String> = tenants.into_iter().map(|tenant| (tenant.id, tenant.name)).collect();
-    let keys = opened.ledger.keys(only).await?;
-    let listed = keys.into_iter().map(|key| ListedKey {
-        // A tenant made between the two looks has no name yet.
-        tenant_name: names.get(&key.tenant).cloned().unwrap_or_else(|| key.tenant.to_string()),
-        key,
-    });
-    Ok(listed.collect())
 }

@@ -10,13 +10,12 @@ use std::{
     time::Duration,
 };
 
-use dispatch_schemas::ids::KeyId;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
 };
 
-use super::{Answer, Order, Refusal};
+use super::{Answer, Change, Order, Refusal};
 use crate::engine::Opened;
 
 /// How long one order may take, from the connection to its answer.
@@ -60,12 +59,12 @@ impl OperatorSocket {
         Ok(Self { listener, path })
     }
 
-    /// Carries out orders until it is dropped. `revoked` hears of each key that was revoked, before its operator does.
-    pub async fn serve(&self, opened: &Opened, revoked: impl Fn(KeyId)) {
+    /// Carries out orders until it is dropped. `changed` hears of each change before its operator does.
+    pub async fn serve(&self, opened: &Opened, changed: impl Fn(Change)) {
         loop {
             match self.listener.accept().await {
                 Ok((connection, _)) => {
-                    match tokio::time::timeout(ORDER_TIME_MAX, take_order(connection, opened, &revoked)).await {
+                    match tokio::time::timeout(ORDER_TIME_MAX, take_order(connection, opened, &changed)).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => {
                             tracing::debug!(error = %error.kind(), "an operator's connection ended early");
@@ -89,7 +88,7 @@ impl Drop for OperatorSocket {
     }
 }
 
-async fn take_order(connection: UnixStream, opened: &Opened, revoked: impl Fn(KeyId)) -> io::Result<()> {
+async fn take_order(connection: UnixStream, opened: &Opened, changed: impl Fn(Change)) -> io::Result<()> {
     let mut connection = BufReader::new(connection);
     let mut line = Vec::new();
     (&mut connection).take(ORDER_BYTES_MAX).read_until(b'\n', &mut line).await?;
@@ -99,8 +98,8 @@ async fn take_order(connection: UnixStream, opened: &Opened, revoked: impl Fn(Ke
             "the running engine does not know this command; it is of another version than `dispatch` here".to_owned(),
         )),
     };
-    if let Ok(Answer::Revoked(key)) = &answer {
-        revoked(key.id);
+    if let Some(change) = answer.as_ref().ok().and_then(Answer::change) {
+        changed(change);
     }
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
@@ -114,35 +113,53 @@ pub enum AskError {
     /// Nobody listens: nothing was asked.
     #[error("nobody listens on {}", .0.display())]
     Nobody(PathBuf),
+    /// The socket is there and not for us: nothing was asked.
+    #[error(
+        "the running engine cannot be asked through {} ({kind}); run this as the user it runs as", path.display()
+    )]
+    Closed {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        kind: io::ErrorKind,
+    },
     /// The engine did not answer, or not in full.
     #[error(
-        "the running engine broke off ({0}); what it did is not known, so look with `dispatch keys list` before trying \
-         again"
+        "the running engine broke off ({kind}); what it did is not known, so look with `{listing}` before trying again"
     )]
-    Broken(io::ErrorKind),
+    Broken {
+        /// How.
+        kind: io::ErrorKind,
+        /// The command that shows what was done.
+        listing: &'static str,
+    },
 }
 
 /// Has an order carried out by the engine that runs on a ledger.
 ///
 /// # Errors
-/// When there is none, or it breaks off.
+/// When there is none, it may not be asked, or it breaks off.
 pub async fn ask(ledger: &Path, order: &Order) -> Result<Result<Answer, Refusal>, AskError> {
+    let broken = |kind| AskError::Broken { kind, listing: order.listing() };
+    let mut line = serde_json::to_vec(order).map_err(|_| broken(io::ErrorKind::InvalidData))?;
+    line.push(b'\n');
+    if line.len() as u64 > ORDER_BYTES_MAX {
+        return Ok(Err(Refusal::Wrong("a name, label or reason of this command is far too long".to_owned())));
+    }
     let path = path_of(ledger);
     let connection = match UnixStream::connect(&path).await {
         Ok(connection) => connection,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Err(AskError::Nobody(path));
         }
-        Err(error) => return Err(AskError::Broken(error.kind())),
+        Err(error) => return Err(AskError::Closed { path, kind: error.kind() }),
     };
-    let answered = tokio::time::timeout(ANSWER_TIME_MAX, exchange(connection, order)).await;
-    answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| AskError::Broken(error.kind()))
+    let answered = tokio::time::timeout(ANSWER_TIME_MAX, exchange(connection, &line)).await;
+    answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| broken(error.kind()))
 }
 
-async fn exchange(mut connection: UnixStream, order: &Order) -> io::Result<Result<Answer, Refusal>> {
-    let mut line = serde_json::to_vec(order)?;
-    line.push(b'\n');
-    connection.write_all(&line).await?;
+async fn exchange(mut connection: UnixStream, line: &[u8]) -> io::Result<Result<Answer, Refusal>> {
+    connection.write_all(line).await?;
     let mut answer = Vec::new();
     connection.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     if answer.is_empty() {
@@ -156,7 +173,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{api::tests::world::World, operator::NewKey};
+    use crate::{api::tests::world::World, operator::keys::NewKey};
 
     #[tokio::test]
     async fn orders_are_carried_out_by_whoever_has_the_ledger() {
@@ -188,7 +205,7 @@ mod tests {
             let Ok(Ok(Answer::Revoked(_))) = ask(&ledger, &Order::RevokeKey { id: made.id }).await else {
                 panic!("not revoked")
             };
-            assert_eq!(*heard.lock().unwrap(), [made.id]);
+            assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), [Change::KeyRevoked(made.id)]);
             // One that says nothing and goes holds up nobody.
             drop(UnixStream::connect(path_of(&ledger)).await.unwrap());
             let all = Order::ListKeys { tenant: Some("acme".to_owned()) };
@@ -197,10 +214,60 @@ mod tests {
             assert!(key.tenant_name == "acme" && key.key.revoked_at.is_some());
         };
         tokio::select! {
-            () = socket.serve(&opened, |id| heard.lock().unwrap().push(id)) => {}
+            () = socket.serve(&opened, |change| heard.lock().unwrap().push(change)) => {}
             () = asks => {}
         }
         drop(socket);
         assert!(!path_of(&ledger).exists());
+    }
+
+    #[tokio::test]
+    async fn an_engine_hears_of_a_closed_tenant_before_its_operator_does() {
+        let world = World::new().await;
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = folder.path().join("ledger.db");
+        let socket = OperatorSocket::bind(&ledger).unwrap();
+        let opened = world.opened();
+        let heard = Mutex::new(Vec::new());
+        let close =
+            |tenant: &str, reason: &str| Order::CloseTenant { tenant: tenant.to_owned(), reason: reason.to_owned() };
+        let asks = async {
+            for (tenant, reason, says) in [
+                ("acme", "two\nlines", "--reason"),
+                ("nobody", "unpaid", "there is no tenant `nobody`"),
+                ("acme", &"x".repeat(20_000), "far too long"),
+            ] {
+                let wrong = ask(&ledger, &close(tenant, reason)).await.unwrap();
+                assert!(matches!(&wrong, Err(Refusal::Wrong(why)) if why.contains(says)), "{wrong:?}");
+            }
+            assert!(heard.lock().unwrap().is_empty());
+            let Ok(Ok(Answer::Closed(closed))) = ask(&ledger, &close("acme", " unpaid ")).await else {
+                panic!("not closed")
+            };
+            assert_eq!(closed.tenant.closed.unwrap().reason, "unpaid");
+            assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), [Change::Tenant(world.tenant)]);
+            let Ok(Ok(Answer::Tenants(tenants))) = ask(&ledger, &Order::ListTenants).await else { panic!("no list") };
+            assert!(tenants.iter().any(|tenant| tenant.name == "acme" && tenant.closed.is_some()));
+            assert!(heard.lock().unwrap().is_empty());
+            let open = Order::OpenTenant { tenant: world.tenant.to_string() };
+            let Ok(Ok(Answer::Opened(tenant))) = ask(&ledger, &open).await else { panic!("not opened") };
+            assert_eq!(tenant.closed, None);
+            assert_eq!(*heard.lock().unwrap(), [Change::Tenant(world.tenant)]);
+        };
+        tokio::select! {
+            () = socket.serve(&opened, |change| heard.lock().unwrap().push(change)) => {}
+            () = asks => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_breaks_off_is_said_with_where_to_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = folder.path().join("ledger.db");
+        let listener = UnixListener::bind(path_of(&ledger)).unwrap();
+        let hang_up = async { drop(listener.accept().await.unwrap()) };
+        let (asked, ()) = tokio::join!(ask(&ledger, &Order::ListTenants), hang_up);
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains("broke off") && error.contains("`dispatch tenants list`"), "{error}");
     }
 }

@@ -76,7 +76,8 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
     let Run { mut seqs, receipt, .. } = run;
     let mut undone = Vec::new();
     let leave_at = plane.clock.monotonic() + RUN_LASTS;
-    while !seqs.is_empty() && may_send(plan, plane) && plane.clock.monotonic() < leave_at {
+    // What nobody has leave to send is not claimed: it would be released and claimed again until the probe is answered.
+    while !seqs.is_empty() && may_send(plan, plane) && !plan.account.is_probed() && plane.clock.monotonic() < leave_at {
         let wanted = seqs.len().min(plan.account.claim_size());
         let permits = plane.limits.permits(&plan.scopes, wanted, PERMIT_PATIENCE).await?;
         if permits.is_empty() {

@@ -84,6 +84,11 @@ impl Account {
         (!self.probing.swap(true, Ordering::AcqRel)).then(|| Leave(Some(&self.probing)))
     }
 
+    /// Whether it is silent and somebody is finding out whether it still is: until then nobody else has leave.
+    pub(super) fn is_probed(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= SILENT_REQUESTS && self.probing.load(Ordering::Acquire)
+    }
+
     /// The fixed facts of its provider.
     #[must_use]
     pub fn contract(&self) -> &Contract {

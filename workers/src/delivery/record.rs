@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,23 +21,49 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// When outcomes have not been taken for this long, nothing more is sent: what can't be recorded must not be.
 const UNRECORDED_MAX: Duration = Duration::from_secs(5);
 
-/// Whether the ledger takes outcomes: since when it does not, on the monotonic clock.
+/// Whether the ledger takes outcomes.
 #[derive(Debug, Default)]
-pub struct Recording(Mutex<Option<Duration>>);
+pub struct Recording(Mutex<Failing>);
+
+#[derive(Debug, Default)]
+struct Failing {
+    /// Since when it does not take them, on the monotonic clock.
+    since: Option<Duration>,
+    /// Records it did not take that are tried again.
+    trying: usize,
+}
+
+/// A record that is tried again.
+#[derive(Debug)]
+struct Trying<'a>(&'a Recording);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.failing().trying -= 1;
+    }
+}
 
 impl Recording {
-    /// Whether sending may go on.
+    /// Whether sending may go on. Where the last record was given up nobody would ever hear that the ledger takes them
+    /// again; so the next one may find out.
     pub(super) fn works(&self, now: Duration) -> bool {
-        let failing = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.is_none_or(|since| now.saturating_sub(since) < UNRECORDED_MAX)
+        let failing = self.failing();
+        failing.trying == 0 || failing.since.is_none_or(|since| now.saturating_sub(since) < UNRECORDED_MAX)
     }
 
-    fn failed(&self, now: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+    fn failed(&self, now: Duration) -> Trying<'_> {
+        let mut failing = self.failing();
+        failing.since.get_or_insert(now);
+        failing.trying += 1;
+        Trying(self)
     }
 
     fn succeeded(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.failing().since = None;
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,6 +142,7 @@ fn released_of(outcomes: &[(i64, Outcome)]) -> Vec<i64> {
 async fn until_taken(record: &Record<'_>, plane: &Plane) -> Result<(), LedgerUnavailable> {
     let give_up_at = plane.clock.monotonic() + RECORD_PATIENCE;
     let mut delay = RetryDelay::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut trying = None;
     let kept = plane.journal.keep(record).await;
     AbortPoint::AfterJournal.reached();
     loop {
@@ -131,7 +158,7 @@ async fn until_taken(record: &Record<'_>, plane: &Plane) -> Result<(), LedgerUna
             }
             Err(error) if plane.clock.monotonic() >= give_up_at => return Err(error),
             Err(error) => {
-                plane.recording.failed(plane.clock.monotonic());
+                trying.get_or_insert_with(|| plane.recording.failed(plane.clock.monotonic()));
                 tracing::warn!(%error, deliveries = record.outcomes.len(), "outcomes not recorded yet; trying again");
                 tokio::time::sleep(delay.next_wait()).await;
             }
@@ -146,11 +173,26 @@ mod tests {
     #[test]
     fn sending_stops_when_nothing_can_be_recorded_and_goes_on_when_it_can() {
         let recording = Recording::default();
-        recording.failed(Duration::from_secs(100));
-        recording.failed(Duration::from_secs(104));
+        let trying = [100, 104].map(|second| recording.failed(Duration::from_secs(second)));
         assert!(recording.works(Duration::from_secs(104)));
         assert!(!recording.works(Duration::from_secs(105)));
         recording.succeeded();
         assert!(recording.works(Duration::from_secs(105)));
+        drop(trying);
+    }
+
+    #[test]
+    fn after_the_last_record_was_given_up_the_next_one_finds_out_whether_the_ledger_is_back() {
+        let recording = Recording::default();
+        let (first, last) = (recording.failed(Duration::ZERO), recording.failed(Duration::ZERO));
+        drop(first);
+        assert!(!recording.works(RECORD_PATIENCE));
+        drop(last);
+        assert!(recording.works(RECORD_PATIENCE));
+        let again = recording.failed(RECORD_PATIENCE);
+        assert!(!recording.works(RECORD_PATIENCE), "it was away all the time");
+        recording.succeeded();
+        drop(again);
+        assert!(recording.works(RECORD_PATIENCE));
     }
 }

@@ -11,6 +11,7 @@
 //! One process keeps its limits in memory; several keep them in a [`LimitStore`], with the same arithmetic.
 
 mod book;
+mod follow;
 mod pace;
 mod pauses;
 mod permits;
@@ -60,11 +61,6 @@ impl std::fmt::Debug for Limits {
 
 /// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-
-/// How often shared limits and pauses that others changed are looked at.
-const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-/// How far back such a look goes: longer than any change takes to be written.
-const FOLLOW_BACK_MS: i64 = 5_000;
 
 /// A departure that took longer than this to be written down is counted once more, at its new moment.
 const DEPART_WITHIN: Duration = Duration::from_millis(20);
@@ -127,9 +123,8 @@ impl Limits {
             None => drop(self.book().0.remove(scope)),
             Some(shared) => {
                 let _turn = shared.turn.lock().await;
-                if self.book().0.contains_key(scope) {
-                    shared.store.remove(scope).await?;
-                }
+                // Whether this process has seen it or not: others may have.
+                shared.store.remove(scope).await?;
                 shared.forget(|known| known == scope, &mut self.book());
             }
         }
@@ -145,29 +140,22 @@ impl Limits {
         }
         if let Some(shared) = &self.shared {
             let row = PauseRow::new(account, &pause, now, self.clock.now_ms());
-            let _pausing = shared.pausing.lock().await;
             match shared.store.pause(&row).await {
-                Ok(()) => self.pauses.wrote(account, &pause),
-                Err(error) => {
-                    tracing::warn!(%account, %error, "other workers do not hear of the account's pause yet");
-                }
+                Ok(()) => self.pauses.told(account, &pause, self.clock.monotonic()),
+                Err(error) => tracing::warn!(%account, %error, "other workers do not hear of the account's pause"),
             }
         }
     }
 
     /// Ends any pause of an account.
     pub async fn resume(&self, account: &str) {
-        match &self.shared {
-            None => self.pauses.end(account),
-            Some(shared) => {
-                let _pausing = shared.pausing.lock().await;
-                if let Err(error) = shared.store.resume(account).await {
-                    tracing::warn!(account, %error, "the account's pause cannot be ended yet");
-                    return;
-                }
-                self.pauses.end(account);
-            }
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.store.resume(account).await
+        {
+            tracing::warn!(account, %error, "the account's pause cannot be ended yet");
+            return;
         }
+        self.pauses.end(account);
         self.changed.notify_waiters();
     }
 
@@ -284,45 +272,6 @@ impl Limits {
         self.book().0.keys().any(|scope| matches!(scope, Scope::Destination(_)))
     }
 
-    /// Keeps up with what other processes change of shared limits, until `stop` completes. Returns at once where there
-    /// is nothing to share.
-    pub async fn follow(&self, stop: impl Future<Output = ()>) {
-        let Some(shared) = &self.shared else { return };
-        let mut stop = std::pin::pin!(stop);
-        let mut since_ms = 0;
-        loop {
-            let now_ms = self.clock.now_ms();
-            match self.catch_up(shared, since_ms).await {
-                Ok(()) => since_ms = now_ms.saturating_sub(FOLLOW_BACK_MS),
-                Err(error) => tracing::debug!(%error, "the shared limits cannot be looked at"),
-            }
-            tokio::select! {
-                biased;
-                () = &mut stop => return,
-                () = tokio::time::sleep(FOLLOW_EVERY) => {}
-            }
-        }
-    }
-
-    async fn catch_up(&self, shared: &Shared, since_ms: i64) -> Result<(), LedgerUnavailable> {
-        let before = shared.known();
-        let scopes = shared.store.scopes().await?.into_iter().collect();
-        let rows = shared.store.changed_since(since_ms).await?;
-        {
-            let mut book = self.book();
-            shared.learn(rows, &mut book, self.now());
-            shared.forget_others(&before, &scopes, &mut book);
-        }
-        {
-            let _pausing = shared.pausing.lock().await;
-            let pauses = shared.store.pauses().await?;
-            let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
-            self.pauses.replace(pauses.iter().filter_map(|row| Some((row.account.clone(), row.read(now, now_ms)?))));
-        }
-        self.changed.notify_waiters();
-        Ok(())
-    }
-
     async fn wait_for(
         &self,
         scopes: &[Scope],
@@ -416,7 +365,8 @@ impl Limits {
                         rows.iter().any(|row| row.scope == *scope) && current.iter().all(|row| row.scope != *scope)
                     };
                     shared.forget(gone, &mut book);
-                    shared.learn(current, &mut book, self.now());
+                    let tried = rows.into_iter().map(|row| (row.scope, row.version)).collect();
+                    shared.learn(current, &tried, &mut book, self.now());
                 }
             }
         }
@@ -426,9 +376,10 @@ impl Limits {
     async fn look_up(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
         let Some(shared) = &self.shared else { return Ok(()) };
         if !self.book().0.contains_key(scope) {
+            let before = shared.known();
             let rows = shared.store.changed_since(0).await?;
             let rows = rows.into_iter().filter(|row| row.scope == *scope).collect();
-            shared.learn(rows, &mut self.book(), self.now());
+            shared.learn(rows, &before, &mut self.book(), self.now());
         }
         Ok(())
     }

@@ -19,19 +19,19 @@ pub enum Pause {
 }
 
 /// After this long a refused account is asked again.
-const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
+pub(super) const REFUSED_ASKED_AGAIN: Duration = Duration::from_secs(300);
 
-/// By account.
+/// The pauses of all accounts.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Arc<str>, Known>>);
 
-/// A pause, and when it was set on the monotonic clock.
+/// A pause; all moments are of the monotonic clock.
 #[derive(Debug)]
 struct Known {
     pause: Pause,
     since: Duration,
-    /// Whether it stands where the others read it.
-    is_written: bool,
+    /// When the place that others look at had it; never for one that only this process knows of.
+    told: Option<Duration>,
 }
 
 impl Pauses {
@@ -39,17 +39,17 @@ impl Pauses {
     /// by a short one.
     pub(super) fn set(&self, account: &Arc<str>, pause: &Pause, since: Duration) -> bool {
         let mut pauses = self.lock();
-        let stronger = is_stronger(pauses.get(account), pause);
-        if stronger {
-            pauses.insert(account.clone(), Known { pause: pause.clone(), since, is_written: false });
+        let is_stronger = stronger(pauses.get(account), pause);
+        if is_stronger {
+            pauses.insert(account.clone(), Known { pause: pause.clone(), since, told: None });
         }
-        stronger
+        is_stronger
     }
 
-    /// Says that the others can read of this pause.
-    pub(super) fn wrote(&self, account: &str, pause: &Pause) {
+    /// Others can see this pause from now on.
+    pub(super) fn told(&self, account: &str, pause: &Pause, now: Duration) {
         if let Some(known) = self.lock().get_mut(account).filter(|known| known.pause == *pause) {
-            known.is_written = true;
+            known.told = Some(now);
         }
     }
 
@@ -58,13 +58,14 @@ impl Pauses {
         self.lock().remove(account);
     }
 
-    /// Takes over the pauses that are written down, in place of those that were. One that is not written yet stays.
-    pub(super) fn replace(&self, written: impl Iterator<Item = (Arc<str>, (Pause, Duration))>) {
+    /// Takes over what another place knew of all accounts when it was asked at `asked`, but for what it cannot have
+    /// known then.
+    pub(super) fn replace(&self, theirs: HashMap<Arc<str>, (Pause, Duration)>, asked: Duration) {
         let mut pauses = self.lock();
-        pauses.retain(|_, known| !known.is_written);
-        for (account, (pause, since)) in written {
-            if is_stronger(pauses.get(&account), &pause) {
-                pauses.insert(account, Known { pause, since, is_written: true });
+        pauses.retain(|_, known| known.told.is_none_or(|told| told >= asked));
+        for (account, (pause, since)) in theirs {
+            if stronger(pauses.get(&account), &pause) {
+                pauses.insert(account, Known { pause, since, told: Some(since.min(asked)) });
             }
         }
     }
@@ -89,7 +90,7 @@ impl Pauses {
     }
 }
 
-fn is_stronger(old: Option<&Known>, new: &Pause) -> bool {
+fn stronger(old: Option<&Known>, new: &Pause) -> bool {
     match (old.map(|known| &known.pause), new) {
         (Some(Pause::Refused(_)), Pause::Until(_)) => false,
         (Some(Pause::Until(old)), Pause::Until(new)) => new > old,

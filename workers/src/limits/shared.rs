@@ -17,6 +17,7 @@ use dispatch_schemas::api::limits::Windows;
 use super::{
     Pause, Scope,
     book::{Book, Limit},
+    pauses::REFUSED_ASKED_AGAIN,
     window::{Counted, SlidingWindow},
 };
 use crate::{clock::TimestampMs, delivery::LedgerUnavailable};
@@ -43,7 +44,7 @@ pub struct PauseRow {
     pub refused: Option<String>,
     /// When it was set, milliseconds since 1970.
     pub since_ms: TimestampMs,
-    /// When a wait is over, milliseconds since 1970.
+    /// When it is over, milliseconds since 1970; a refusal is over by itself in the end too.
     pub until_ms: TimestampMs,
 }
 
@@ -59,8 +60,8 @@ pub trait LimitStore: Send + Sync + 'static {
     async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable>;
     /// Removes a limit.
     async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable>;
-    /// Sets a pause, unless there is a stronger one: a refusal is not shortened by a wait, nor a long wait by a short
-    /// one.
+    /// Sets a pause, unless there is a stronger one that is not over: a refusal is not shortened by a wait, nor a long
+    /// wait by a short one.
     async fn pause(&self, pause: &PauseRow) -> Result<(), LedgerUnavailable>;
     /// Ends any pause of an account.
     async fn resume(&self, account: &str) -> Result<(), LedgerUnavailable>;
@@ -74,18 +75,11 @@ pub(super) struct Shared {
     versions: Mutex<HashMap<Scope, i64>>,
     /// One change at a time: those of one process must not defeat each other.
     pub(super) turn: tokio::sync::Mutex<()>,
-    /// Pauses are written, or read and taken over: not both at once, for what was read would be old.
-    pub(super) pausing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     pub(super) fn new(store: Arc<dyn LimitStore>) -> Self {
-        Self {
-            store,
-            versions: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            pausing: tokio::sync::Mutex::default(),
-        }
+        Self { store, versions: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// The limits of a book as rows, with the versions they were last seen at.
@@ -115,12 +109,21 @@ impl Shared {
         book.0.extend(written.0);
     }
 
-    /// Takes over rows as they are, where they are newer than what is known.
-    pub(super) fn learn(&self, rows: Vec<LimitRow>, book: &mut Book, now: Duration) {
+    /// The versions that are known now, to be told from those that are learned meanwhile.
+    pub(super) fn known(&self) -> HashMap<Scope, i64> {
+        self.versions().clone()
+    }
+
+    /// Takes over rows as they are, where they are newer than what is known; `before` is what was known before they
+    /// were read. One that was older even then was removed and made anew.
+    pub(super) fn learn(&self, rows: Vec<LimitRow>, before: &HashMap<Scope, i64>, book: &mut Book, now: Duration) {
         let mut versions = self.versions();
         for row in rows {
-            if versions.get(&row.scope).is_some_and(|known| *known >= row.version) {
-                continue;
+            if let Some(known) = versions.get(&row.scope) {
+                let is_made_anew = row.version < *known && before.get(&row.scope) == Some(known);
+                if row.version <= *known && !is_made_anew {
+                    continue;
+                }
             }
             versions.insert(row.scope.clone(), row.version);
             let pace = book.0.get(&row.scope).filter(|old| old.limits == row.limits).map(|old| old.pace.clone());
@@ -133,23 +136,24 @@ impl Shared {
         }
     }
 
+    /// Forgets limits that are not among these; `before` is what was known before those were read, and what was
+    /// learned or written since stays.
+    pub(super) fn forget_others(&self, scopes: &HashSet<Scope>, before: &HashMap<Scope, i64>, book: &mut Book) {
+        let mut gone = HashSet::new();
+        self.versions().retain(|scope, version| {
+            let stays = scopes.contains(scope) || before.get(scope) != Some(version);
+            if !stays {
+                gone.insert(scope.clone());
+            }
+            stays
+        });
+        book.0.retain(|scope, _| !gone.contains(scope));
+    }
+
     /// Forgets limits that are gone.
     pub(super) fn forget(&self, is_gone: impl Fn(&Scope) -> bool, book: &mut Book) {
         self.versions().retain(|scope, _| !is_gone(scope));
         book.0.retain(|scope, _| !is_gone(scope));
-    }
-
-    /// What this process knows, and at which versions.
-    pub(super) fn known(&self) -> HashMap<Scope, i64> {
-        self.versions().clone()
-    }
-
-    /// Forgets what was known `before` the scopes that are there were read, and is not among them. What came or changed
-    /// meanwhile stays: that it was not read says nothing.
-    pub(super) fn forget_others(&self, before: &HashMap<Scope, i64>, there: &HashSet<Scope>, book: &mut Book) {
-        let known = self.known();
-        let is_gone = |scope: &Scope| before.contains_key(scope) && before.get(scope) == known.get(scope);
-        self.forget(|scope| !there.contains(scope) && is_gone(scope), book);
     }
 
     fn versions(&self) -> MutexGuard<'_, HashMap<Scope, i64>> {
@@ -185,7 +189,9 @@ impl PauseRow {
     pub(super) fn new(account: &Arc<str>, pause: &Pause, now: Duration, now_ms: TimestampMs) -> Self {
         let (refused, until_ms) = match pause {
             Pause::Until(until) => (None, now_ms.saturating_add(millis(until.saturating_sub(now)))),
-            Pause::Refused(code) => (Some(code.as_str().to_owned()), now_ms),
+            Pause::Refused(code) => {
+                (Some(code.as_str().to_owned()), now_ms.saturating_add(millis(REFUSED_ASKED_AGAIN)))
+            }
         };
         Self { account: account.clone(), refused, since_ms: now_ms, until_ms }
     }
@@ -203,108 +209,4 @@ impl PauseRow {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use tokio::sync::Notify;
-
-    use super::{super::Limits, *};
-    use crate::{clock::SystemClock, providers::Code};
-
-    /// Rows in memory. A look for scopes tells the test that it has read them, and ends when it is told to; pauses
-    /// cannot be written.
-    #[derive(Default)]
-    struct Slow {
-        rows: Mutex<HashMap<Scope, LimitRow>>,
-        was_read: Notify,
-        go_on: Notify,
-    }
-
-    #[async_trait]
-    impl LimitStore for Slow {
-        async fn swap(&self, rows: &[LimitRow]) -> Result<Option<Vec<LimitRow>>, LedgerUnavailable> {
-            let mut all = self.rows.lock().unwrap();
-            for row in rows {
-                all.insert(row.scope.clone(), LimitRow { version: row.version + 1, ..row.clone() });
-            }
-            Ok(None)
-        }
-
-        async fn changed_since(&self, _: TimestampMs) -> Result<Vec<LimitRow>, LedgerUnavailable> {
-            Ok(self.rows.lock().unwrap().values().cloned().collect())
-        }
-
-        async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable> {
-            let scopes = self.rows.lock().unwrap().keys().cloned().collect();
-            self.was_read.notify_one();
-            self.go_on.notified().await;
-            Ok(scopes)
-        }
-
-        async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
-            self.rows.lock().unwrap().remove(scope);
-            Ok(())
-        }
-
-        async fn pause(&self, _: &PauseRow) -> Result<(), LedgerUnavailable> {
-            Err(LedgerUnavailable("away".to_owned()))
-        }
-
-        async fn resume(&self, _: &str) -> Result<(), LedgerUnavailable> {
-            Ok(())
-        }
-
-        async fn pauses(&self) -> Result<Vec<PauseRow>, LedgerUnavailable> {
-            Ok(Vec::new())
-        }
-    }
-
-    fn limits() -> (Arc<Slow>, Limits) {
-        let store = Arc::new(Slow::default());
-        (store.clone(), Limits::shared(Arc::new(SystemClock::new()), store))
-    }
-
-    const SCOPE: Scope = Scope::Destination(1);
-
-    async fn granted(limits: &Limits) -> usize {
-        limits.permits(&[SCOPE], 10, Duration::ZERO).await.unwrap().count()
-    }
-
-    #[tokio::test]
-    async fn a_limit_that_is_set_during_a_look_holds_after_it() {
-        let (store, limits) = limits();
-        let setting = async {
-            store.was_read.notified().await;
-            let nothing = Windows { per_day: Some(0), ..Windows::default() };
-            limits.set(&SCOPE, nothing, &Vec::new()).await.unwrap();
-            store.go_on.notify_one();
-        };
-        tokio::join!(limits.follow(ready(())), setting);
-        assert_eq!(granted(&limits).await, 0);
-    }
-
-    #[tokio::test]
-    async fn a_limit_that_another_process_removed_is_gone_after_a_look() {
-        let (store, limits) = limits();
-        limits.set(&SCOPE, Windows { per_day: Some(0), ..Windows::default() }, &Vec::new()).await.unwrap();
-        store.remove(&SCOPE).await.unwrap();
-        store.go_on.notify_one();
-        limits.follow(ready(())).await;
-        assert_eq!(granted(&limits).await, 10);
-    }
-
-    #[tokio::test]
-    async fn a_pause_that_could_not_be_written_holds_where_it_was_set() {
-        let (store, limits) = limits();
-        let refused = Pause::Refused(Code::known("http_401"));
-        limits.pause(&"main".into(), refused.clone()).await;
-        store.go_on.notify_one();
-        limits.follow(ready(())).await;
-        assert_eq!(limits.paused("main"), Some(refused));
-        limits.resume("main").await;
-        assert_eq!(limits.paused("main"), None);
-    }
 }

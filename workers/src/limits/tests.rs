@@ -92,3 +92,173 @@ async fn a_refused_account_stays_refused_until_resumed() {
     limits.resume("main").await;
     assert_eq!(limits.paused("main"), None);
 }
+
+/// A store in this process. A look at it can be held between its answer's making and its arrival.
+#[derive(Default)]
+struct Store {
+    rows: Mutex<HashMap<Scope, LimitRow>>,
+    pauses: Mutex<HashMap<Arc<str>, PauseRow>>,
+    held: Mutex<Option<(Arc<Notify>, Arc<Notify>)>>,
+}
+
+impl Store {
+    /// Holds the next look: the first notices that its answer is made, the second lets it arrive.
+    fn hold(&self) -> (Arc<Notify>, Arc<Notify>) {
+        let hold = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        *self.held.lock().unwrap() = Some(hold.clone());
+        hold
+    }
+
+    async fn arrive<T>(&self, answer: T) -> Result<T, LedgerUnavailable> {
+        let held = self.held.lock().unwrap().take();
+        if let Some((made, go)) = held {
+            made.notify_one();
+            go.notified().await;
+        }
+        tokio::task::yield_now().await;
+        Ok(answer)
+    }
+}
+
+#[async_trait::async_trait]
+impl LimitStore for Store {
+    async fn swap(&self, rows: &[LimitRow]) -> Result<Option<Vec<LimitRow>>, LedgerUnavailable> {
+        tokio::task::yield_now().await;
+        let mut kept = self.rows.lock().unwrap();
+        let version = |scope: &Scope| kept.get(scope).map_or(0, |row| row.version);
+        if rows.iter().any(|row| version(&row.scope) != row.version) {
+            return Ok(Some(rows.iter().filter_map(|row| kept.get(&row.scope).cloned()).collect()));
+        }
+        for row in rows {
+            kept.insert(row.scope.clone(), LimitRow { version: row.version + 1, ..row.clone() });
+        }
+        Ok(None)
+    }
+
+    async fn changed_since(&self, _: i64) -> Result<Vec<LimitRow>, LedgerUnavailable> {
+        let rows = self.rows.lock().unwrap().values().cloned().collect();
+        Ok(rows)
+    }
+
+    async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable> {
+        let scopes = self.rows.lock().unwrap().keys().cloned().collect();
+        self.arrive(scopes).await
+    }
+
+    async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
+        self.rows.lock().unwrap().remove(scope);
+        Ok(())
+    }
+
+    async fn pause(&self, pause: &PauseRow) -> Result<(), LedgerUnavailable> {
+        self.pauses.lock().unwrap().insert(pause.account.clone(), pause.clone());
+        Ok(())
+    }
+
+    async fn resume(&self, account: &str) -> Result<(), LedgerUnavailable> {
+        self.pauses.lock().unwrap().remove(account);
+        Ok(())
+    }
+
+    async fn pauses(&self) -> Result<Vec<PauseRow>, LedgerUnavailable> {
+        let pauses = self.pauses.lock().unwrap().values().cloned().collect();
+        self.arrive(pauses).await
+    }
+}
+
+fn of(store: &Arc<Store>) -> Limits {
+    Limits::shared(Arc::new(SystemClock::new()), store.clone())
+}
+
+async fn look(limits: &Limits) {
+    limits.catch_up(limits.shared.as_ref().unwrap(), 0).await.unwrap();
+}
+
+fn per_day(most: u32) -> Windows {
+    Windows { per_day: Some(most), ..Windows::default() }
+}
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes permits, a few at a time, until there are none.
+async fn all(limits: &Limits, scopes: &[Scope]) -> usize {
+    let mut all = 0;
+    loop {
+        match limits.permits(scopes, 3, Duration::ZERO).await.unwrap().count() {
+            0 => return all,
+            granted => all += granted,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shared_limit_is_passed_by_no_two_processes_together() {
+    let store = Arc::new(Store::default());
+    let (one, other, scope) = (of(&store), of(&store), [Scope::Tenant(TenantId(1))]);
+    one.set(&scope[0], per_day(50), &Past::new()).await.unwrap();
+    look(&other).await;
+    let (mine, theirs) = tokio::join!(all(&one, &scope), all(&other, &scope));
+    assert_eq!(mine + theirs, 50);
+    assert!(mine > 0 && theirs > 0);
+}
+
+#[tokio::test]
+async fn a_limit_set_while_others_are_looked_at_stays() {
+    let store = Arc::new(Store::default());
+    let (limits, scope) = (of(&store), Scope::Tenant(TenantId(1)));
+    let (made, go) = store.hold();
+    let set = async {
+        made.notified().await;
+        limits.set(&scope, per_day(5), &Past::new()).await.unwrap();
+        go.notify_one();
+    };
+    tokio::join!(look(&limits), set);
+    assert_eq!(limits.permits(std::slice::from_ref(&scope), 10, Duration::ZERO).await.unwrap().count(), 5);
+    // One that another process has removed is gone with the next look.
+    of(&store).remove(&scope).await.unwrap();
+    look(&limits).await;
+    assert_eq!(limits.permits(&[scope], 10, Duration::ZERO).await.unwrap().count(), 10);
+}
+
+#[tokio::test]
+async fn a_limit_that_was_removed_and_made_anew_elsewhere_is_the_new_one() {
+    let store = Arc::new(Store::default());
+    let scope = [Scope::Tenant(TenantId(1))];
+    for looks in [0, 1] {
+        let (one, other) = (of(&store), of(&store));
+        one.set(&scope[0], per_day(50), &Past::new()).await.unwrap();
+        look(&other).await;
+        assert_eq!(other.permits(&scope, 40, Duration::ZERO).await.unwrap().count(), 40);
+        one.remove(&scope[0]).await.unwrap();
+        one.set(&scope[0], per_day(20), &Past::new()).await.unwrap();
+        for _ in 0..looks {
+            look(&other).await;
+        }
+        let granted = tokio::time::timeout(WITHIN, all(&other, &scope)).await;
+        assert_eq!(granted.expect("it does not ask for ever"), 20);
+        one.remove(&scope[0]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pause_is_not_forgotten_for_a_look_that_began_before_it() {
+    let store = Arc::new(Store::default());
+    let (limits, account): (_, Arc<str>) = (of(&store), "main".into());
+    let pause = Pause::Refused(Code::known("http_401"));
+    let (made, go) = store.hold();
+    let set = async {
+        made.notified().await;
+        let (made, go_on) = store.hold();
+        go.notify_one();
+        made.notified().await;
+        limits.pause(&account, pause.clone()).await;
+        go_on.notify_one();
+    };
+    tokio::join!(look(&limits), set);
+    assert_eq!(limits.paused("main"), Some(pause.clone()));
+    look(&limits).await;
+    assert_eq!(limits.paused("main"), Some(pause));
+    of(&store).resume("main").await;
+    look(&limits).await;
+    assert_eq!(limits.paused("main"), None, "ended elsewhere");
+}

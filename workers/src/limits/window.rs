@@ -59,7 +59,7 @@ impl SlidingWindow {
     pub(super) fn written(period: Duration, limit: u64, counted: &Counted) -> Option<Self> {
         let mut counts = [0; SLOTS + 1];
         let total = counted.counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
-        (counted.counts.len() <= counts.len())
+        (counted.counts.len() <= counts.len() && counted.newest <= u64::MAX / 2)
             .then(|| counts[..counted.counts.len()].copy_from_slice(&counted.counts))?;
         Some(Self { period, limit, counts, newest: counted.newest, total })
     }
@@ -239,6 +239,22 @@ mod tests {
     fn a_new_window_gives_nothing_at_once() {
         let now = Duration::from_secs(9);
         assert_eq!(SlidingWindow::used_up(SECOND, 500, now).available(now), 0);
+    }
+
+    #[test]
+    fn what_was_written_down_is_read_back_and_nonsense_is_not() {
+        let now = Duration::from_secs(9);
+        let mut window = SlidingWindow::restored(SECOND, 10, now, &[(Duration::ZERO, 4)]);
+        let mut again = SlidingWindow::written(SECOND, 10, &window.counted()).unwrap();
+        assert_eq!((again.available(now), again.wait(now)), (window.available(now), window.wait(now)));
+        let sound = window.counted();
+        for nonsense in [
+            Counted { newest: u64::MAX, ..sound.clone() },
+            Counted { counts: vec![0; SLOTS + 2], ..sound.clone() },
+            Counted { counts: vec![u64::MAX, 1], ..sound },
+        ] {
+            assert!(SlidingWindow::written(SECOND, 10, &nonsense).is_none(), "{nonsense:?}");
+        }
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl LimitStore for PostgresLedger {
             "INSERT INTO account_pause AS p (account, refused, since_ms, until_ms) VALUES ($1, $2, $3, $4)
              ON CONFLICT (account) DO UPDATE SET refused = excluded.refused, since_ms = excluded.since_ms,
                  until_ms = excluded.until_ms
-              WHERE excluded.refused IS NOT NULL OR (p.refused IS NULL AND excluded.until_ms > p.until_ms)",
+              WHERE excluded.refused IS NOT NULL OR p.until_ms <= excluded.since_ms
+                 OR (p.refused IS NULL AND excluded.until_ms > p.until_ms)",
         )
         .bind(&*pause.account)
         .bind(&pause.refused)
