@@ -45,7 +45,7 @@
 //! | variant | provider | policy |
 //! |---|---|---|
 //! | A | remembers a key for a while | `verify`, `at_least_once` once the key is old |
-//! | B | takes our id, has a log | `verify` |
+//! | B | takes our id, has a log | `verify`, `at_least_once` once the log is too old |
 //! | C | echoes our id in callbacks | `at_most_once` (the same as `verify`), `at_least_once` |
 //! | C with a log | echoes, and its log is asked | `verify` |
 //! | C with a log, restored | the same, over a ledger that forgets and is quarantined | `verify` |
@@ -76,9 +76,11 @@
 //! | M13 | an outcome is recorded whoever holds the delivery | taken over, and not `accepted` in the end |
 //! | M14 | the books are moved for rows that were not found | the counts do not add up |
 //! | M15 | nobody ends an attempt whose worker is gone | a claim that stays open for ever |
+//! | M16 | "I have had this key" is proof after a refused repeat too | `accepted`, and the provider has nothing |
 //!
-//! Two more searches start from a provider, not from the engine: where a refused request uses its key up, the answer "I
-//! have had this key" can pass for an acceptance that never was ([`assumptions`]).
+//! More runs start from a provider for which a refused request has used its key up ([`assumptions`]): a refusal that is
+//! known, or that a log tells of, never makes "I have had this key" pass for an acceptance. One that nobody heard, where
+//! no log can be asked, does; the shortest ways there are searched for too.
 //!
 //! `cargo test -p dispatch-tests --test model -- --nocapture` prints the states, and each counter-example.
 

@@ -41,6 +41,8 @@ pub(crate) enum Flaw {
     BooksWithoutRows,
     /// M15: nobody ends an attempt whose worker is gone.
     NobodyReaps,
+    /// M16: "I have had this key" is proof after a refused repeat too.
+    DuplicateAlwaysProves,
 }
 
 #[test]

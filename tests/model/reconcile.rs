@@ -65,12 +65,16 @@ impl Ledger {
             Decision::Refused => self.fail(),
             Decision::Absent if self.tries >= TRIES_MAX => self.fail(),
             Decision::Absent if self.closing != Closing::Open => self.enter(DeliveryState::Stopped),
-            Decision::Absent => self.enter(DeliveryState::Ready),
+            Decision::Absent => {
+                // None of the claims with the key was taken over, so nothing is in doubt; the key stays all the same.
+                (self.doubted, self.duplicate_proves) = (false, true);
+                self.enter(DeliveryState::Ready);
+            }
             Decision::Resend => {
                 self.resends += 1;
                 if memory == Memory::ForAWhile {
                     // A request of its own. A permanent id stays: the provider refuses a repeat of it.
-                    self.key = None;
+                    (self.key, self.duplicate_proves) = (None, true);
                 }
                 self.enter(DeliveryState::Ready);
             }
@@ -79,7 +83,7 @@ impl Ledger {
     }
 
     fn fail(&mut self) {
-        (self.doubted, self.key) = (false, None);
+        self.drop_key();
         self.enter(DeliveryState::Failed);
     }
 }

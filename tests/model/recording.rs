@@ -50,8 +50,12 @@ struct Next {
 enum KeyNext {
     /// Stays, and so does the doubt, if there is any.
     Same,
+    /// Stays in doubt, and a repeat with it was refused.
+    RepeatRefused,
     /// May have been accepted.
     Doubted,
+    /// Stays, as old as it is, if an earlier claim has used it.
+    Unused,
     /// The next claim has a new one, and nothing of the old is in doubt.
     Dropped,
 }
@@ -64,7 +68,13 @@ pub(crate) fn record(variant: &Variant, ledger: &mut Ledger, token: Token, answe
     };
     let keeps_doubt = ledger.doubted && !variant.has(Flaw::RepeatRefusedIsRefused);
     let tries_left = ledger.tries + 1 < TRIES_MAX;
-    let next = if keeps_doubt { next_when_doubted(answer, tries_left) } else { next(answer, tries_left) };
+    let next = match answer {
+        Answer::Duplicate if ledger.duplicate_proves => {
+            Next { state: DeliveryState::Accepted, counts: true, key: KeyNext::Same }
+        }
+        _ if keeps_doubt => next_when_doubted(answer, tries_left),
+        _ => next(answer, tries_left),
+    };
     if ledger.holds(token) || variant.has(Flaw::RecordWithoutCompare) {
         ledger.enter(next.state);
         if next.counts {
@@ -72,12 +82,16 @@ pub(crate) fn record(variant: &Variant, ledger: &mut Ledger, token: Token, answe
         }
         match next.key {
             KeyNext::Same => {}
-            KeyNext::Doubted => ledger.doubted = true,
-            KeyNext::Dropped => (ledger.doubted, ledger.key) = (false, None),
+            KeyNext::RepeatRefused => {
+                ledger.duplicate_proves = variant.has(Flaw::DuplicateAlwaysProves) && ledger.doubted;
+            }
+            KeyNext::Doubted => ledger.doubt(),
+            KeyNext::Unused if ledger.duplicate_proves => {}
+            KeyNext::Unused | KeyNext::Dropped => ledger.drop_key(),
         }
     } else if variant.has(Flaw::BooksWithoutRows) {
         ledger.books.moved(DeliveryState::Claimed, next.state);
-    } else if next.state == DeliveryState::Accepted {
+    } else if answer == Answer::Accepted {
         prove(ledger);
     }
 }
@@ -97,7 +111,7 @@ fn next(answer: Answer, tries_left: bool) -> Next {
         Answer::RefusedForNow if !tries_left => (DeliveryState::Failed, true, KeyNext::Dropped),
         Answer::RefusedForNow => (DeliveryState::RetryWait, true, KeyNext::Dropped),
         Answer::Throttled => (DeliveryState::RetryWait, false, KeyNext::Dropped),
-        Answer::NotSent => (DeliveryState::Ready, false, KeyNext::Dropped),
+        Answer::NotSent => (DeliveryState::Ready, false, KeyNext::Unused),
         Answer::Nothing => (DeliveryState::Unknown, true, KeyNext::Doubted),
     };
     Next { state, counts, key }
@@ -105,14 +119,16 @@ fn next(answer: Answer, tries_left: bool) -> Next {
 
 /// The same where an earlier attempt may have been accepted: what happens to the repeat says nothing about that one.
 fn next_when_doubted(answer: Answer, tries_left: bool) -> Next {
-    let (state, counts) = match answer {
-        Answer::Accepted | Answer::Duplicate => (DeliveryState::Accepted, true),
-        Answer::RefusedForNow if tries_left => (DeliveryState::RetryWait, true),
-        Answer::Throttled => (DeliveryState::RetryWait, false),
-        Answer::RefusedForNow | Answer::RefusedForGood | Answer::Nothing => (DeliveryState::Unknown, true),
-        Answer::NotSent => (DeliveryState::Ready, false),
+    let (state, counts, key) = match answer {
+        Answer::Accepted => (DeliveryState::Accepted, true, KeyNext::Same),
+        Answer::RefusedForNow if tries_left => (DeliveryState::RetryWait, true, KeyNext::RepeatRefused),
+        Answer::Throttled => (DeliveryState::RetryWait, false, KeyNext::RepeatRefused),
+        Answer::RefusedForNow | Answer::RefusedForGood => (DeliveryState::Unknown, true, KeyNext::RepeatRefused),
+        Answer::Duplicate => (DeliveryState::Unknown, true, KeyNext::Same),
+        Answer::Nothing => (DeliveryState::Unknown, true, KeyNext::Doubted),
+        Answer::NotSent => (DeliveryState::Ready, false, KeyNext::Same),
     };
-    Next { state, counts, key: KeyNext::Same }
+    Next { state, counts, key }
 }
 
 /// T10.
@@ -121,7 +137,7 @@ pub(crate) fn reap(variant: &Variant, ledger: &mut Ledger) {
         return ledger.enter(DeliveryState::Ready);
     }
     ledger.count_try();
-    ledger.doubted = true;
+    ledger.doubt();
     ledger.enter(DeliveryState::Unknown);
 }
 
@@ -138,7 +154,7 @@ pub(crate) fn restore(variant: &Variant, state: &mut State) {
     state.restored = true;
     if !variant.has(Flaw::NoQuarantine) {
         state.ledger.closing = closing;
-        state.ledger.doubted = true;
+        state.ledger.doubt();
         state.ledger.enter(DeliveryState::Unknown);
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Ledger {
     pub(crate) tries: u8,
     /// Whether an earlier attempt may have been accepted.
     pub(crate) doubted: bool,
+    /// Whether the answer "I have had this key" would prove that one was: none is known to have been refused.
+    pub(crate) duplicate_proves: bool,
     /// The key under which the provider may know it. None when the next claim has a new one.
     pub(crate) key: Option<Key>,
     /// Times it was sent again without knowing.
@@ -199,6 +201,7 @@ impl Ledger {
             attempt: None,
             tries: 0,
             doubted: false,
+            duplicate_proves: false,
             key: None,
             resends: 0,
             closing: Closing::Open,
@@ -224,6 +227,17 @@ impl Ledger {
 
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.delivery == DeliveryState::Claimed && self.attempt == Some(token)
+    }
+
+    /// An attempt with the key ended without an answer.
+    pub(crate) fn doubt(&mut self) {
+        self.duplicate_proves |= !self.doubted;
+        self.doubted = true;
+    }
+
+    /// The next claim has a new key, of which nothing is in doubt.
+    pub(crate) fn drop_key(&mut self) {
+        (self.doubted, self.duplicate_proves, self.key) = (false, false, None);
     }
 
     pub(crate) fn count_try(&mut self) {

@@ -28,6 +28,11 @@ pub(crate) fn after(variant: &Variant, before: &State, action: Action) -> State 
         Action::TimeOut(token) => state.attempt_mut(token).worker = Worker::Heard(Answer::Nothing),
         Action::Record(token) => {
             if let Worker::Heard(answer) = state.attempt(token).worker {
+                let is_refusal = matches!(answer, Answer::Throttled | Answer::RefusedForNow | Answer::RefusedForGood);
+                let uses_key_up = variant.provider.refusals == Refusals::UseTheKeyUpIfRecorded;
+                if uses_key_up && is_refusal && state.ledger.holds(token) {
+                    state.attempt_mut(token).taken = Taken::Refused;
+                }
                 record(variant, &mut state.ledger, token, answer);
             }
             state.attempt_mut(token).worker = Worker::Gone;

@@ -24,12 +24,16 @@ pub enum Verdict {
     },
     /// The provider's log says it refused it for good.
     Refused(String),
-    /// T15, T18: the provider never had it; send again with the same key, or stop it if its gate has closed.
+    /// T15, T18: the provider never took it over; send again with the same key, or stop it if its gate has closed.
+    /// Nothing of it is in doubt from then on.
     Absent,
     /// T14: ask again with the first attempt's key.
     AskAgain,
-    /// T16: send again on the campaign's policy; counted.
+    /// T16: send again on the campaign's policy, as a request of its own; counted.
     Resend,
+    /// T16 where the key is the provider's id of the message for good (class B): the same, with a key that is as old as
+    /// it was, because a repeat that the provider refuses is better than one it takes.
+    ResendWithSameKey,
     /// Nothing known yet; look again then (milliseconds since 1970).
     Later(i64),
     /// T17: undecidable.

@@ -13,10 +13,50 @@ pub(super) struct Settled<'a> {
     /// The word it is counted under.
     pub(super) how: &'static str,
     pub(super) next_at_ms: Option<i64>,
-    /// Sent again on purpose: a request of its own, whatever its provider remembers of the first.
+    /// Sent again without knowing: counted.
     pub(super) resent: bool,
-    /// Refused: it has another key next time, for the provider may remember the old one.
-    pub(super) refused: bool,
+    pub(super) key: KeyAfter,
+}
+
+/// What becomes of the key of an unknown delivery, and of what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyAfter {
+    /// As it was.
+    Same,
+    /// No request with it was taken over. The log is asked only after the last of them has settled and while it shows
+    /// them all, so nothing is in doubt any more: a gate that closes now stops the delivery, and a refusal of the next
+    /// request is a plain refusal. The key stays nonetheless, as a second line: should the log be wrong, the provider
+    /// refuses the repeat, and nobody is sent to twice.
+    Absent,
+    /// The next request is one of its own, whatever the provider remembers of the first.
+    Renewed,
+    /// It was refused: the next try has another, for the provider may remember the old one.
+    Refused,
+}
+
+impl KeyAfter {
+    const fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Absent => Self::Absent,
+            Verdict::Resend => Self::Renewed,
+            Verdict::Refused(_) => Self::Refused,
+            Verdict::Accepted { .. }
+            | Verdict::AskAgain
+            | Verdict::ResendWithSameKey
+            | Verdict::Later(_)
+            | Verdict::Final => Self::Same,
+        }
+    }
+
+    /// The word statements know it by.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Absent => "absent",
+            Self::Renewed => "renewed",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What a verdict makes of an unknown delivery; `stopped` says why it may not be sent any more.
@@ -29,7 +69,7 @@ pub(super) fn settled(verdict: &Verdict, stopped: Option<StopReason>) -> Settled
             None => (DeliveryState::Ready, "absent", "absent"),
         },
         Verdict::AskAgain => (DeliveryState::Ready, "ask_again", "asked_again"),
-        Verdict::Resend => (DeliveryState::Ready, "resend", "resend"),
+        Verdict::Resend | Verdict::ResendWithSameKey => (DeliveryState::Ready, "resend", "resend"),
         Verdict::Later(_) => (DeliveryState::Unknown, "", "later"),
         Verdict::Final => (DeliveryState::UnknownFinal, "undecided", "final"),
     };
@@ -42,8 +82,8 @@ pub(super) fn settled(verdict: &Verdict, stopped: Option<StopReason>) -> Settled
         detail,
         how,
         next_at_ms,
-        resent: matches!(verdict, Verdict::Resend),
-        refused: matches!(verdict, Verdict::Refused(_)),
+        resent: matches!(verdict, Verdict::Resend | Verdict::ResendWithSameKey),
+        key: KeyAfter::of(verdict),
     }
 }
 

@@ -171,7 +171,8 @@ impl Reconciler {
                 }
             }
             Class::ClientId if now_ms < self.settled_at_ms(group) => Verdict::Later(self.settled_at_ms(group)),
-            Class::ClientId | Class::EchoOnly | Class::Nothing => self.by_policy(brief, group, delivery, now_ms),
+            Class::ClientId => with_same_key(self.by_policy(brief, group, delivery, now_ms)),
+            Class::EchoOnly | Class::Nothing => self.by_policy(brief, group, delivery, now_ms),
         }
     }
 
@@ -205,7 +206,7 @@ impl Reconciler {
                 Verdict::Refused("attempts_used_up".to_owned())
             }
             Finding::Absent => Verdict::Absent,
-            Finding::CannotTell => self.by_policy(brief, group, delivery, now_ms),
+            Finding::CannotTell => with_same_key(self.by_policy(brief, group, delivery, now_ms)),
         })
     }
 
@@ -227,6 +228,14 @@ impl Reconciler {
             CampaignState::Paused if may_resend => Verdict::Later(now_ms + HELD_LOOK_MS),
             _ => Verdict::Later(evidence_ends_ms),
         }
+    }
+}
+
+/// Class B: an id that the provider took once is not given up for another.
+fn with_same_key(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Resend => Verdict::ResendWithSameKey,
+        other => other,
     }
 }
 

@@ -236,6 +236,9 @@ CREATE TABLE delivery (
     key_epoch smallint NOT NULL DEFAULT 0,
     -- Once an attempt with the current send key ended without an answer: it may have been accepted.
     doubted boolean NOT NULL DEFAULT false,
+    -- While "duplicate" would prove acceptance: an attempt with the current send key ended without an answer, and none is
+    -- known to have been refused, which could have used the key up as well.
+    duplicate_proves boolean NOT NULL DEFAULT false,
     -- Must travel in a request of its own.
     alone boolean NOT NULL DEFAULT false,
     state text NOT NULL CHECK (state IN ('ready', 'claimed', 'unknown', 'retry_wait', 'accepted', 'failed',

@@ -211,6 +211,9 @@ CREATE TABLE delivery (
     first_sent_at_ms INTEGER,
     -- 1 once an attempt with the current send key ended without an answer: it may have been accepted.
     doubted INTEGER NOT NULL DEFAULT 0,
+    -- 1 while "duplicate" would prove acceptance: an attempt with the current send key ended without an answer, and none
+    -- is known to have been refused, which could have used the key up as well.
+    duplicate_proves INTEGER NOT NULL DEFAULT 0,
     -- 1: must travel in a request of its own.
     alone INTEGER NOT NULL DEFAULT 0,
     -- When a waiting or unknown delivery is looked at next.

@@ -85,7 +85,7 @@ pub(crate) async fn what_was_asked_again_without_an_answer_keeps_its_first_token
     sending.assert_states(&[(DeliveryState::Ready, 2)]).await;
 }
 
-/// Both are ready, and can be asked for with the first token only.
+/// Both are ready, and can be asked for with the first token only; a repeat that is taken over proves itself.
 async fn assert_asked_for_with_the_first_token(sending: &Sending<'_>, root: AttemptId, token: Token) {
     sending.assert_states(&[(DeliveryState::Ready, 2)]).await;
     let claimed = sending.claim(&[0, 1]).await;
@@ -93,7 +93,7 @@ async fn assert_asked_for_with_the_first_token(sending: &Sending<'_>, root: Atte
     assert_eq!(claimed.again, [AskAgain { root, seqs: vec![0, 1] }]);
     let claimed = sending.claim_again(root).await;
     assert!(claimed.root == token && claimed.deliveries.iter().all(|delivery| delivery.key_epoch == 0));
-    sending.record_all(claimed.attempt.unwrap(), &[0, 1], &Outcome::Duplicate).await;
+    sending.record_all(claimed.attempt.unwrap(), &[0, 1], &accepted()).await;
     sending.assert_states(&[(DeliveryState::Accepted, 2)]).await;
 }
 
@@ -150,6 +150,67 @@ pub(crate) async fn a_repeat_that_could_not_be_made_leaves_the_first_in_doubt(fi
     assert_eq!(sending.recipient(0).await.attempts, 2, "asking again comes to an end");
     world.clock.advance(5_000);
     assert!(sending.unknown_due().await.remove(0).root_token == token);
+}
+
+/// Asks both again and hears that their key was used.
+async fn ask_and_hear_duplicate(sending: &Sending<'_>, root: AttemptId) {
+    let attempt = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(attempt, &[0, 1], &Outcome::Duplicate).await;
+}
+
+pub(crate) async fn a_repeat_that_was_not_made_uses_no_key_up(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await.with_keys_remembered();
+    let (root, _) = lost_and_asked_again(&sending, &[0, 1]).await;
+    let attempt = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(attempt, &[0, 1], &Outcome::Released { alone: false }).await;
+    ask_and_hear_duplicate(&sending, root).await;
+    sending.assert_stands(0, DeliveryState::Accepted, "dup_key").await;
+}
+
+pub(crate) async fn a_duplicate_after_a_refused_repeat_proves_nothing(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await.with_keys_remembered();
+    let (root, token) = lost_and_asked_again(&sending, &[0, 1]).await;
+    let attempt = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(attempt, &[0, 1], &throttled(world.now_ms())).await;
+    world.clock.advance(5_000);
+    world.ledger.wake_waiting(world.now_ms(), 10).await.unwrap();
+    // The refused request may have used the key up as well as the lost one.
+    ask_and_hear_duplicate(&sending, root).await;
+    for seq in [0, 1] {
+        sending.assert_stands(seq, DeliveryState::Unknown, "duplicate").await;
+    }
+    world.clock.advance(i64::try_from(KEY_SAFE_FOR.as_millis()).unwrap());
+    assert!(sending.unknown_due().await.is_empty(), "asking again would tell the same");
+    world.clock.advance(120_000);
+    assert!(sending.unknown_due().await.remove(0).root_token == token, "the policy decides");
+}
+
+pub(crate) async fn a_refused_repeat_is_remembered_through_a_lost_one(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await.with_keys_remembered();
+    let (root, _) = lost_and_asked_again(&sending, &[0, 1]).await;
+    let attempt = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(attempt, &[0, 1], &failed()).await;
+    sending.settle_all(attempt, &[0, 1], &Verdict::AskAgain).await;
+    let lost = sending.claim_again(root).await.attempt.unwrap();
+    sending.record_all(lost, &[0, 1], &unknown(world.now_ms())).await;
+    sending.settle_all(lost, &[0, 1], &Verdict::AskAgain).await;
+    let silent = sending.claim_again(root).await.attempt.unwrap();
+    world.clock.advance(60_000);
+    assert_eq!(sending.reap().await, 1);
+    sending.settle_all(silent, &[0, 1], &Verdict::AskAgain).await;
+    ask_and_hear_duplicate(&sending, root).await;
+    sending.assert_stands(0, DeliveryState::Unknown, "duplicate").await;
+
+    world.clock.advance(3_600_000);
+    let group = sending.unknown_due().await.remove(0);
+    sending.settle_all(group.attempt, &[0, 1], &Verdict::Resend).await;
+    let attempt = sending.lose_all(&[0, 1]).await;
+    sending.settle_all(attempt, &[0, 1], &Verdict::AskAgain).await;
+    ask_and_hear_duplicate(&sending, attempt).await;
+    sending.assert_stands(0, DeliveryState::Accepted, "dup_key").await;
 }
 
 pub(crate) async fn a_request_is_asked_again_whole_or_not_at_all(fixture: &dyn Fixture) {

@@ -109,6 +109,7 @@ macro_rules! conformance {
                 a_record_in_parts_ends_the_attempt_with_the_last
                 a_late_acceptance_beats_everything
                 a_late_refusal_changes_nothing
+                a_late_duplicate_proves_nothing
                 a_record_of_another_attempt_changes_nothing
             }
             settling {
@@ -120,7 +121,12 @@ macro_rules! conformance {
                 what_the_log_lacks_is_sent_again_with_the_same_key
                 what_the_log_lacks_is_stopped_when_its_gate_has_closed
                 what_the_log_lacks_is_stopped_when_its_campaign_was_cancelled
+                what_the_log_lacked_is_stopped_when_its_gate_closes_later
+                what_the_log_lacked_is_refused_like_any_other
+                what_the_log_lacked_was_still_tried_with_its_key
                 a_resend_is_counted
+                a_resend_with_the_same_key_is_as_old_as_its_key
+                a_duplicate_after_a_refused_resend_proves_nothing
                 what_cannot_be_decided_stays_undecided
                 what_is_not_known_yet_is_looked_at_later
                 a_verdict_on_another_attempt_changes_nothing
@@ -134,6 +140,9 @@ macro_rules! conformance {
                 a_repeat_that_was_refused_for_now_leaves_the_first_in_doubt
                 a_repeat_that_was_refused_for_good_leaves_the_first_in_doubt
                 a_repeat_that_could_not_be_made_leaves_the_first_in_doubt
+                a_repeat_that_was_not_made_uses_no_key_up
+                a_duplicate_after_a_refused_repeat_proves_nothing
+                a_refused_repeat_is_remembered_through_a_lost_one
                 a_request_is_asked_again_whole_or_not_at_all
                 a_key_the_provider_has_forgotten_is_not_asked_with
                 what_travelled_alone_is_asked_again_alone

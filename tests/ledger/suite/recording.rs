@@ -270,6 +270,19 @@ pub(crate) async fn a_late_refusal_changes_nothing(fixture: &dyn Fixture) {
     }
 }
 
+pub(crate) async fn a_late_duplicate_proves_nothing(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(1).await;
+    let attempt = sending.lose_all(&[0]).await;
+    sending.settle_all(attempt, &[0], &dispatch_engine::ledger::Verdict::Absent).await;
+    let silent = sending.claim_all(&[0]).await;
+    world.clock.advance(3_600_000);
+    assert_eq!(sending.reap().await, 1);
+    // What it would have proved depends on what was known of its key then.
+    sending.record_all(silent, &[0], &Outcome::Duplicate).await;
+    sending.assert_stands(0, DeliveryState::Unknown, "no_outcome").await;
+}
+
 pub(crate) async fn a_record_of_another_attempt_changes_nothing(fixture: &dyn Fixture) {
     let world = World::new(fixture).await;
     let sending = world.running_to_crowd(1).await;

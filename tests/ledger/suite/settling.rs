@@ -1,17 +1,17 @@
 //! What becomes of the unanswered.
 
-use dispatch_engine::ledger::Verdict;
+use dispatch_engine::ledger::{End, Verdict};
 use dispatch_schemas::{
     api::campaigns::Retry,
     ids::AttemptId,
     states::{Channel, DeliveryState, StopReason},
 };
-use dispatch_workers::delivery::Timing;
+use dispatch_workers::delivery::{Outcome, Timing};
 
 use super::{
     Fixture,
     people::address,
-    sending::{accepted, numbers, unknown},
+    sending::{Sending, accepted, failed, numbers, throttled, unknown},
     world::World,
 };
 
@@ -42,7 +42,7 @@ pub(crate) async fn a_recorded_attempt_is_not_reaped(fixture: &dyn Fixture) {
     let world = World::new(fixture).await;
     let sending = world.running_to_crowd(3).await;
     let first = sending.claim_all(&[0, 1]).await;
-    sending.record_all(first, &[0, 1], &dispatch_workers::delivery::Outcome::Released { alone: false }).await;
+    sending.record_all(first, &[0, 1], &Outcome::Released { alone: false }).await;
     world.clock.advance(reap_after_ms());
     sending.claim_all(&[0, 1, 2]).await;
     assert_eq!(sending.reap().await, 0, "what a later attempt holds is not the earlier one's");
@@ -92,7 +92,7 @@ pub(crate) async fn what_the_log_refused_fails_and_is_retried_with_a_new_key(fix
     assert_eq!(retried, 1);
     assert_ne!(sending.recipient(0).await.send_key, key, "a provider may remember the key of what it refused");
     let attempt = sending.claim_all(&[0]).await;
-    sending.record_all(attempt, &[0], &dispatch_workers::delivery::Outcome::Duplicate).await;
+    sending.record_all(attempt, &[0], &Outcome::Duplicate).await;
     sending.assert_stands(0, DeliveryState::Failed, "key_collision").await;
 }
 
@@ -108,6 +108,64 @@ pub(crate) async fn what_the_log_lacks_is_sent_again_with_the_same_key(fixture: 
     assert_eq!((claimed.deliveries[0].key_epoch, claimed.deliveries[0].attempt_no), (0, 2));
     assert_eq!(sending.recipient(0).await.send_key, key);
     assert_eq!(resends(&world, sending.id).await, [0, 0]);
+}
+
+/// Deliveries without an answer of which the log had nothing: they are ready for their repeat.
+async fn lose_all_and_find_none(sending: &Sending<'_>, seqs: &[i64]) {
+    let attempt = sending.lose_all(seqs).await;
+    assert_eq!(sending.settle_all(attempt, seqs, &Verdict::Absent).await, seqs);
+}
+
+pub(crate) async fn what_the_log_lacked_is_stopped_when_its_gate_closes_later(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(4).await;
+    lose_all_and_find_none(&sending, &[0, 1, 2, 3]).await;
+    let gate = world.email(&address(0));
+    world.ledger.close_gates(world.tenant, Channel::Email, &[gate], StopReason::Unsubscribed).await.unwrap();
+    world.ledger.erase(world.tenant, &[(Channel::Email, world.email(&address(1)))]).await.unwrap();
+    assert!(sending.claim(&[0, 1]).await.attempt.is_none());
+    sending.assert_stands(0, DeliveryState::Stopped, "unsubscribed").await;
+    sending.assert_stands(1, DeliveryState::Stopped, "erased").await;
+    let attempt = sending.claim_all(&[2]).await;
+    sending.record_all(attempt, &[2], &Outcome::Erased).await;
+    sending.assert_stands(2, DeliveryState::Stopped, "erased").await;
+    world.ledger.cancel(world.tenant, sending.id).await.unwrap();
+    sending.end_waiting(End::Stopped(StopReason::Cancelled), 100).await;
+    sending.assert_stands(3, DeliveryState::Stopped, "cancelled").await;
+}
+
+pub(crate) async fn what_the_log_lacked_is_refused_like_any_other(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await;
+    lose_all_and_find_none(&sending, &[0, 1]).await;
+    let key = sending.recipient(0).await.send_key;
+    let attempt = sending.claim_all(&[0, 1]).await;
+    sending.record(attempt, &[(0, throttled(world.now_ms())), (1, failed())]).await;
+    sending.assert_stands(0, DeliveryState::RetryWait, "throttled").await;
+    sending.assert_stands(1, DeliveryState::Failed, "bad_address").await;
+    assert_ne!(sending.recipient(0).await.send_key, key, "the refused message may have used the old one up");
+    world.ledger.wake_waiting(world.now_ms(), 10).await.unwrap();
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &Outcome::Duplicate).await;
+    sending.assert_stands(0, DeliveryState::Failed, "key_collision").await;
+}
+
+pub(crate) async fn what_the_log_lacked_was_still_tried_with_its_key(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(1).await;
+    let first_ms = world.now_ms();
+    lose_all_and_find_none(&sending, &[0]).await;
+    world.clock.advance(1_000);
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &Outcome::Released { alone: false }).await;
+    let attempt = sending.lose_all(&[0]).await;
+    assert_eq!(sending.unknown_due().await.remove(0).deliveries[0].first_sent_at_ms, first_ms);
+    sending.settle_all(attempt, &[0], &Verdict::Absent).await;
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &Outcome::Released { alone: false }).await;
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &Outcome::Duplicate).await;
+    sending.assert_stands(0, DeliveryState::Accepted, "dup_key").await;
 }
 
 /// How often each was sent again on the campaign's policy.
@@ -150,6 +208,45 @@ pub(crate) async fn a_resend_is_counted(fixture: &dyn Fixture) {
     let attempt = sending.claim_all(&[0, 1]).await;
     sending.record_all(attempt, &[0, 1], &accepted()).await;
     assert_eq!(resends(&world, sending.id).await, [2, 0]);
+}
+
+pub(crate) async fn a_resend_with_the_same_key_is_as_old_as_its_key(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(2).await;
+    let (key, first_ms) = (sending.recipient(0).await.send_key, world.now_ms());
+    let attempt = sending.lose_all(&[0, 1]).await;
+    world.clock.advance(1_000);
+    assert_eq!(sending.settle_all(attempt, &[0, 1], &Verdict::ResendWithSameKey).await, [0, 1]);
+    assert_eq!(resends(&world, sending.id).await, [1, 1]);
+    let attempt = sending.lose_all(&[0]).await;
+    let group = sending.unknown_due().await.remove(0);
+    assert_eq!((group.attempt, group.deliveries[0].first_sent_at_ms), (attempt, first_ms));
+    assert_eq!(sending.recipient(0).await.send_key, key);
+    let gate = world.email(&address(1));
+    world.ledger.close_gates(world.tenant, Channel::Email, &[gate], StopReason::Unsubscribed).await.unwrap();
+    assert!(sending.claim(&[1]).await.attempt.is_none());
+    sending.assert_stands(1, DeliveryState::UnknownFinal, "unsubscribed").await;
+}
+
+pub(crate) async fn a_duplicate_after_a_refused_resend_proves_nothing(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(3).await;
+    let attempt = sending.lose_all(&[0, 1, 2]).await;
+    sending.settle_all(attempt, &[0, 1, 2], &Verdict::ResendWithSameKey).await;
+    let attempt = sending.claim_all(&[0, 1, 2]).await;
+    sending.record(attempt, &[(0, throttled(world.now_ms())), (1, failed()), (2, Outcome::Duplicate)]).await;
+    sending.assert_stands(0, DeliveryState::RetryWait, "throttled").await;
+    sending.assert_stands(1, DeliveryState::Unknown, "bad_address").await;
+    sending.assert_stands(2, DeliveryState::Accepted, "dup_key").await;
+    world.ledger.wake_waiting(world.now_ms(), 10).await.unwrap();
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &Outcome::Duplicate).await;
+    sending.assert_stands(0, DeliveryState::Unknown, "duplicate").await;
+    // The log decides; what it says it never took over is in doubt no more.
+    sending.settle_all(attempt, &[0], &Verdict::Absent).await;
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &failed()).await;
+    sending.assert_stands(0, DeliveryState::Failed, "bad_address").await;
 }
 
 pub(crate) async fn what_cannot_be_decided_stays_undecided(fixture: &dyn Fixture) {

@@ -68,28 +68,39 @@ fn query(asked: &[Question]) -> String {
     query
 }
 
-/// What the rows say of each id. A refused repeat has a row of its own beside the message it repeats, so one row that
-/// tells of a message taken over outweighs those that do not.
+/// What the rows say of each id. A refused repeat may have a row of its own beside the message it repeats, so a row is
+/// believed only as far as no other row of its id says more ([`weight`]).
 fn by_key(rows: &[Row]) -> HashMap<SendKey, Finding> {
-    let mut found = HashMap::with_capacity(rows.len());
+    let mut verdicts: HashMap<SendKey, Verdict> = HashMap::with_capacity(rows.len());
     for row in rows {
         let Ok(key) = row.message_id.parse::<SendKey>() else { continue };
-        let finding = match row.status.verdict() {
-            Verdict::Accepted { provider_id } => Finding::Accepted { provider_id },
-            // The id is taken, so there was a message with it.
-            Verdict::Duplicate => Finding::Accepted { provider_id: None },
-            // A message for which the log has a refusal was not taken over, and its id is used up.
-            Verdict::Refused(code) | Verdict::Deferred(code) | Verdict::AccountRefused(code) => Finding::Refused(code),
-            Verdict::Throttled(_) | Verdict::NotSent(_) | Verdict::Unknown(_) => Finding::CannotTell,
-        };
-        found
-            .entry(key)
-            .and_modify(|known| {
-                if matches!(finding, Finding::Accepted { .. }) {
-                    *known = finding.clone();
-                }
-            })
-            .or_insert(finding);
+        let verdict = row.status.verdict();
+        match verdicts.get_mut(&key) {
+            Some(known) if weight(known) >= weight(&verdict) => {}
+            Some(known) => *known = verdict,
+            None => drop(verdicts.insert(key, verdict)),
+        }
     }
-    found
+    verdicts.into_iter().map(|(key, verdict)| (key, finding(verdict))).collect()
+}
+
+/// A message taken over is one, whatever else is said of its id. A row that cannot be read may be such a one, so beside
+/// it a refusal proves nothing. And "duplicate" says only that there was a message with the id, which may have been
+/// taken over or refused: that message's own row tells.
+const fn weight(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Accepted { .. } => 3,
+        Verdict::Throttled(_) | Verdict::NotSent(_) | Verdict::Unknown(_) => 2,
+        Verdict::Refused(_) | Verdict::Deferred(_) | Verdict::AccountRefused(_) => 1,
+        Verdict::Duplicate => 0,
+    }
+}
+
+fn finding(verdict: Verdict) -> Finding {
+    match verdict {
+        Verdict::Accepted { provider_id } => Finding::Accepted { provider_id },
+        // None of the messages that the log has under this id was taken over, and the id may be used up.
+        Verdict::Refused(code) | Verdict::Deferred(code) | Verdict::AccountRefused(code) => Finding::Refused(code),
+        Verdict::Duplicate | Verdict::Throttled(_) | Verdict::NotSent(_) | Verdict::Unknown(_) => Finding::CannotTell,
+    }
 }

@@ -1,6 +1,6 @@
 //! Recording a batch, by compare-and-set on its attempt.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use dispatch_schemas::{
     ids::AttemptId,
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::ledger::{
     Result, columns,
-    outcomes::{Group, Member, Next, Repeats, grouped, to_be_asked_for_doubt},
+    outcomes::{Earlier, Group, Member, Next, Repeats, grouped, to_be_asked_for_earlier},
     postgres::{
         deliveries::{Kept, Numbers},
         tally::Moves,
@@ -37,15 +37,15 @@ pub(super) async fn record_batch(
     now_ms: i64,
 ) -> Result<()> {
     let mut moves = Moves::default();
-    let doubted = doubted_among(conn, batch.kept, outcomes).await?;
+    let earlier = earlier_of(conn, batch.kept, outcomes).await?;
     let (mut recorded, mut unsent) = (0, 0);
-    for Group { next, members } in &grouped(outcomes, &doubted, batch.repeats, now_ms) {
+    for Group { next, members } in &grouped(outcomes, &earlier, batch.repeats, now_ms) {
         let done = write_group(conn, batch, next, members, now_ms).await?;
         recorded += done;
         unsent += if next.is_unsent() { done } else { 0 };
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
-        if next.state == DeliveryState::Accepted && done != members.len() as u64 {
+        if next.proves_late() && done != members.len() as u64 {
             // Some were given up meanwhile: what the provider accepted is accepted, whatever we thought.
             accept_late(conn, batch.kept, members, now_ms, &mut moves).await?;
         }
@@ -78,7 +78,11 @@ async fn write_group(
         "UPDATE delivery d SET state = $4, detail = $5, next_at_ms = $6, attempts = d.attempts + $7,
                 key_epoch = least(d.key_epoch + ($8 = 'refused')::int, 255),
                 doubted = CASE $8 WHEN 'doubted' THEN true WHEN 'refused' THEN false ELSE d.doubted END,
-                first_sent_at_ms = CASE WHEN $8 IN ('refused', 'unused') THEN NULL ELSE d.first_sent_at_ms END,
+                duplicate_proves = CASE $8 WHEN 'doubted' THEN d.duplicate_proves OR NOT d.doubted
+                                           WHEN 'refused' THEN false WHEN 'repeat_refused' THEN false
+                                           ELSE d.duplicate_proves END,
+                first_sent_at_ms = CASE WHEN $8 = 'refused' OR $8 = 'unused' AND NOT d.duplicate_proves THEN NULL
+                                        ELSE d.first_sent_at_ms END,
                 alone = d.alone OR $9, updated_at_ms = $10, provider_id = coalesce({provider_id}, d.provider_id) {from}
           WHERE d.month = $1 AND d.campaign_id = $2 AND {condition} AND d.attempt_id = $3 AND d.state = 'claimed'"
     );
@@ -148,21 +152,27 @@ async fn close_attempt(
     Ok(())
 }
 
-/// Which deliveries an earlier attempt may have got accepted; asked only where it makes a difference.
-async fn doubted_among(conn: &mut PgConnection, kept: Kept, outcomes: &[(i64, Outcome)]) -> Result<HashSet<i64>> {
-    let asked = to_be_asked_for_doubt(outcomes);
+/// What is known of earlier attempts, where there is anything; asked only where it makes a difference.
+async fn earlier_of(conn: &mut PgConnection, kept: Kept, outcomes: &[(i64, Outcome)]) -> Result<HashMap<i64, Earlier>> {
+    let asked = to_be_asked_for_earlier(outcomes);
     if asked.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let rows = sqlx::query(
-        "SELECT d.seq FROM delivery d WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND d.doubted",
+        "SELECT d.seq, d.doubted, d.duplicate_proves FROM delivery d
+          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND (d.doubted OR d.duplicate_proves)",
     )
     .bind(kept.month)
     .bind(kept.campaign.0)
     .bind(asked)
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter()
+        .map(|row| {
+            let (doubted, duplicate_proves) = (row.try_get("doubted")?, row.try_get("duplicate_proves")?);
+            Ok((row.try_get("seq")?, Earlier { doubted, duplicate_proves }))
+        })
+        .collect()
 }
 
 /// T13: acceptances that come after we gave the attempt up. Proof beats everything.

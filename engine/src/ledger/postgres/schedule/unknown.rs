@@ -135,8 +135,8 @@ async fn end_attempt(
     let numbers = Numbers::of(seqs);
     let sql = format!(
         "WITH silent AS (
-             UPDATE delivery SET state = 'unknown', detail = 'no_outcome', attempts = attempts + 1, doubted = true,
-                    next_at_ms = $4, updated_at_ms = $5
+             UPDATE delivery SET state = 'unknown', detail = 'no_outcome', attempts = attempts + 1,
+                    doubted = true, duplicate_proves = duplicate_proves OR NOT doubted, next_at_ms = $4, updated_at_ms = $5
               WHERE month = $1 AND campaign_id = $2 AND attempt_id = $3 AND state = 'claimed' AND {}
              RETURNING seq, tenant_id)
          INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
@@ -253,9 +253,12 @@ async fn write_group(
         "WITH waits AS ({waits})
          UPDATE delivery d SET state = $5, detail = CASE $6 WHEN '' THEN d.detail ELSE $6 END, next_at_ms = $7,
                 provider_id = coalesce(m.provider_id, d.provider_id), resends = d.resends + $8::boolean::int, updated_at_ms = $10,
-                root_id = CASE WHEN $8 THEN NULL ELSE d.root_id END,
-                first_sent_at_ms = CASE WHEN $8 OR $9 THEN NULL ELSE d.first_sent_at_ms END,
-                key_epoch = least(d.key_epoch + $9::boolean::int, 255), doubted = d.doubted AND NOT $9
+                root_id = CASE $9 WHEN 'renewed' THEN NULL ELSE d.root_id END,
+                first_sent_at_ms = CASE WHEN $9 IN ('renewed', 'refused') THEN NULL ELSE d.first_sent_at_ms END,
+                key_epoch = least(d.key_epoch + ($9 = 'refused')::int, 255),
+                doubted = CASE WHEN $9 IN ('absent', 'refused') THEN false ELSE d.doubted END,
+                duplicate_proves = CASE $9 WHEN 'absent' THEN true WHEN 'renewed' THEN true WHEN 'refused' THEN false
+                                           ELSE d.duplicate_proves END
            FROM unnest($3::bigint[], $4::text[]) m(seq, provider_id)
           WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = m.seq"
     );
@@ -268,7 +271,7 @@ async fn write_group(
         .bind(settled.detail)
         .bind(settled.next_at_ms)
         .bind(settled.resent)
-        .bind(settled.refused)
+        .bind(settled.key.as_str())
         .bind(now_ms)
         .execute(conn)
         .await?;

@@ -1,6 +1,6 @@
 //! Recording a batch, by compare-and-set on its attempt.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId},
@@ -11,7 +11,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::ledger::{
     Result,
-    outcomes::{Group, Member, Next, Repeats, grouped, to_be_asked_for_doubt},
+    outcomes::{Earlier, Group, Member, Next, Repeats, grouped, to_be_asked_for_earlier},
     sqlite::{rows, tally::Moves},
 };
 
@@ -25,15 +25,15 @@ pub(super) async fn record_batch(
     now_ms: i64,
 ) -> Result<()> {
     let mut moves = Moves::default();
-    let doubted = doubted_among(conn, campaign, outcomes).await?;
+    let earlier = earlier_of(conn, campaign, outcomes).await?;
     let (mut recorded, mut unsent) = (0, 0);
-    for Group { next, members } in &grouped(outcomes, &doubted, repeats, now_ms) {
+    for Group { next, members } in &grouped(outcomes, &earlier, repeats, now_ms) {
         let done = write_group(conn, campaign, attempt, next, members, now_ms).await?;
         recorded += done;
         unsent += if next.is_unsent() { done } else { 0 };
         moves.left(DeliveryState::Claimed, "", done);
         moves.entered(next.state, next.detail, done);
-        if next.state == DeliveryState::Accepted && done != members.len() as u64 {
+        if next.proves_late() && done != members.len() as u64 {
             // Some were given up meanwhile: what the provider accepted is accepted, whatever we thought.
             for member in members {
                 late(conn, campaign, member, now_ms, &mut moves).await?;
@@ -65,7 +65,11 @@ async fn write_group(
             "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
                     key_epoch = min(key_epoch + (?5 = 'refused'), 255),
                     doubted = CASE ?5 WHEN 'doubted' THEN 1 WHEN 'refused' THEN 0 ELSE doubted END,
-                    first_sent_at_ms = CASE WHEN ?5 IN ('refused', 'unused') THEN NULL ELSE first_sent_at_ms END,
+                    duplicate_proves = CASE ?5 WHEN 'doubted' THEN max(duplicate_proves, NOT doubted)
+                                               WHEN 'refused' THEN 0 WHEN 'repeat_refused' THEN 0
+                                               ELSE duplicate_proves END,
+                    first_sent_at_ms = CASE WHEN ?5 = 'refused' OR ?5 = 'unused' AND NOT duplicate_proves THEN NULL
+                                            ELSE first_sent_at_ms END,
                     alone = max(alone, ?6), updated_at_ms = ?7, provider_id = coalesce(?9, provider_id)
               WHERE campaign_id = ?10 AND seq BETWEEN ?11 AND ?12 AND attempt_id = ?8 AND state = 'claimed'",
         )
@@ -75,7 +79,11 @@ async fn write_group(
             "UPDATE delivery SET state = ?1, detail = ?2, next_at_ms = ?3, attempts = attempts + ?4,
                     key_epoch = min(key_epoch + (?5 = 'refused'), 255),
                     doubted = CASE ?5 WHEN 'doubted' THEN 1 WHEN 'refused' THEN 0 ELSE doubted END,
-                    first_sent_at_ms = CASE WHEN ?5 IN ('refused', 'unused') THEN NULL ELSE first_sent_at_ms END,
+                    duplicate_proves = CASE ?5 WHEN 'doubted' THEN max(duplicate_proves, NOT doubted)
+                                               WHEN 'refused' THEN 0 WHEN 'repeat_refused' THEN 0
+                                               ELSE duplicate_proves END,
+                    first_sent_at_ms = CASE WHEN ?5 = 'refused' OR ?5 = 'unused' AND NOT duplicate_proves THEN NULL
+                                            ELSE first_sent_at_ms END,
                     alone = max(alone, ?6), updated_at_ms = ?7, provider_id = coalesce(j.value ->> 2, provider_id)
                FROM json_each(?9) j
               WHERE delivery.campaign_id = j.value ->> 0 AND delivery.seq = j.value ->> 1
@@ -140,25 +148,32 @@ async fn close_attempt(
     Ok(())
 }
 
-/// Which deliveries an earlier attempt may have got accepted; asked only where it makes a difference.
-async fn doubted_among(
+/// What is known of earlier attempts, where there is anything; asked only where it makes a difference.
+async fn earlier_of(
     conn: &mut SqliteConnection,
     campaign: CampaignId,
     outcomes: &[(i64, Outcome)],
-) -> Result<HashSet<i64>> {
-    let asked = to_be_asked_for_doubt(outcomes);
+) -> Result<HashMap<i64, Earlier>> {
+    let asked = to_be_asked_for_earlier(outcomes);
     if asked.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let rows = sqlx::query(
-        "SELECT d.seq FROM json_each(?2) j CROSS JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
-          WHERE d.doubted = 1",
+        "SELECT d.seq, d.doubted, d.duplicate_proves
+           FROM json_each(?2) j CROSS JOIN delivery d ON d.campaign_id = ?1 AND d.seq = j.value
+          WHERE d.doubted = 1 OR d.duplicate_proves = 1",
     )
     .bind(campaign.0)
     .bind(rows::json_numbers(&asked))
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter()
+        .map(|row| {
+            let is = |column| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)? != 0);
+            let earlier = Earlier { doubted: is("doubted")?, duplicate_proves: is("duplicate_proves")? };
+            Ok((row.try_get("seq")?, earlier))
+        })
+        .collect()
 }
 
 /// T13: an acceptance that comes after we gave the attempt up. Proof beats everything.

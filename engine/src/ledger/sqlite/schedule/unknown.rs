@@ -77,8 +77,8 @@ pub(super) async fn reap(
         let (attempt, campaign) = (row.try_get::<i64, _>("id")?, CampaignId(row.try_get("campaign_id")?));
         let claimed_at_ms: i64 = row.try_get("claimed_at_ms")?;
         let done = sqlx::query(
-            "UPDATE delivery SET state = 'unknown', detail = 'no_outcome', attempts = attempts + 1, doubted = 1,
-                    next_at_ms = ?4, updated_at_ms = ?5
+            "UPDATE delivery SET state = 'unknown', detail = 'no_outcome', attempts = attempts + 1,
+                    doubted = 1, duplicate_proves = max(duplicate_proves, NOT doubted), next_at_ms = ?4, updated_at_ms = ?5
               WHERE (campaign_id, seq) IN (
                     SELECT d.campaign_id, d.seq FROM json_each(?3) r CROSS JOIN delivery d
                         ON d.campaign_id = ?1 AND d.seq BETWEEN r.value ->> 0 AND r.value ->> 1
@@ -149,9 +149,12 @@ async fn settle_one<'a>(
     let done = sqlx::query(
         "UPDATE delivery SET state = ?4, detail = CASE ?5 WHEN '' THEN detail ELSE ?5 END, next_at_ms = ?6,
                 provider_id = coalesce(?7, provider_id), resends = resends + ?8, updated_at_ms = ?9,
-                root_id = CASE ?8 WHEN 1 THEN NULL ELSE root_id END,
-                first_sent_at_ms = CASE WHEN ?8 = 1 OR ?10 = 1 THEN NULL ELSE first_sent_at_ms END,
-                key_epoch = min(key_epoch + ?10, 255), doubted = CASE ?10 WHEN 1 THEN 0 ELSE doubted END
+                root_id = CASE ?10 WHEN 'renewed' THEN NULL ELSE root_id END,
+                first_sent_at_ms = CASE WHEN ?10 IN ('renewed', 'refused') THEN NULL ELSE first_sent_at_ms END,
+                key_epoch = min(key_epoch + (?10 = 'refused'), 255),
+                doubted = CASE WHEN ?10 IN ('absent', 'refused') THEN 0 ELSE doubted END,
+                duplicate_proves = CASE ?10 WHEN 'absent' THEN 1 WHEN 'renewed' THEN 1 WHEN 'refused' THEN 0
+                                            ELSE duplicate_proves END
           WHERE campaign_id = ?1 AND seq = ?2 AND attempt_id = ?3 AND state = 'unknown'",
     )
     .bind(campaign.0)
@@ -163,7 +166,7 @@ async fn settle_one<'a>(
     .bind(provider_id(verdict))
     .bind(i64::from(settled.resent))
     .bind(now_ms)
-    .bind(i64::from(settled.refused))
+    .bind(settled.key.as_str())
     .execute(conn)
     .await?
     .rows_affected();
