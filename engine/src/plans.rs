@@ -127,6 +127,14 @@ impl PlanBook {
         self.set_limit(&Scope::Tenant(tenant), limits, |sends| sends.tenant == tenant).await
     }
 
+    /// Sets a campaign's limits, at once.
+    ///
+    /// # Errors
+    /// When what it has sent before cannot be read.
+    pub async fn limit_campaign(&self, campaign: CampaignId, limits: Windows) -> Result<(), LedgerError> {
+        self.set_limit(&Scope::Campaign(campaign), limits, |sends| sends.campaign == campaign).await
+    }
+
     /// Sets an account's limits.
     ///
     /// # Errors
@@ -173,8 +181,7 @@ impl PlanBook {
             }
         };
         self.limit_tenant(campaign.tenant, campaign.tenant_limits).await?;
-        let of_campaign = |sends: &PastSends| sends.campaign == campaign.id;
-        self.set_limit(&Scope::Campaign(campaign.id), campaign.limits, of_campaign).await?;
+        self.limit_campaign(campaign.id, campaign.limits).await?;
         Ok(Some(Plan {
             campaign: campaign.id,
             tenant: campaign.tenant,

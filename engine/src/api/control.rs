@@ -1,7 +1,7 @@
 //! What the API needs of the running engine.
 
 use dispatch_schemas::{
-    api::campaigns::StallReason,
+    api::campaigns::{Campaign, StallReason},
     ids::{CampaignId, TenantId},
 };
 
@@ -27,6 +27,8 @@ pub trait Control: Send + Sync + 'static {
     fn message_ready(&self, campaign: CampaignId, seq: i64);
     /// A tenant's limits were set.
     fn limits_changed(&self, tenant: TenantId);
+    /// A campaign's limits were set.
+    fn campaign_limits_changed(&self, campaign: &Campaign);
     /// Why a campaign does not move, when it does not.
     fn stall(&self, campaign: CampaignId) -> Option<StallReason>;
     /// The roles this process has, and how each is.

@@ -90,6 +90,7 @@ pub(super) fn described() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(messages::create))
         .routes(routes!(messages::get))
         .routes(routes!(limits::get, limits::put))
+        .routes(routes!(limits::put_of_campaign))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
         .routes(routes!(system::metrics))

@@ -7,11 +7,14 @@
 pub mod campaign;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod engine_client;
 pub mod error;
 pub mod import;
 pub mod jobs;
 pub mod keys;
+pub mod limits;
+pub mod migrate;
 mod orders;
 pub mod output;
 pub mod sandbox;
@@ -52,9 +55,15 @@ enum Command {
     Demo(Box<demo::DemoArgs>),
     /// Run the engine
     Serve(serve::Args),
+    /// Make the tables of a ledger on PostgreSQL, or bring them up to this version
+    Migrate(migrate::Args),
+    /// Check a deployment, and say how to mend what is wrong
+    Doctor(doctor::Args),
     Sandbox(sandbox::SandboxArgs),
     /// Make, list and revoke API keys
     Keys(keys::Args),
+    /// Limit provider accounts and destinations, while the engine runs
+    Limits(limits::Args),
     /// List, close and open tenants
     Tenants(tenants::Args),
     /// Upload contacts into a list of a running engine
@@ -99,7 +108,10 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
             log_as_by_default()?;
             sandbox::run(args).await
         }
+        Command::Migrate(args) => migrate::run(args, out).await,
+        Command::Doctor(args) => doctor::run(args, out).await,
         Command::Keys(args) => keys::run(args, out).await,
+        Command::Limits(args) => limits::run(args, out).await,
         Command::Tenants(args) => tenants::run(args, out).await,
         Command::Import(args) => import::run(args, out).await,
         Command::Suppress(args) => suppress::run(args, out).await,

@@ -98,6 +98,9 @@ pub(super) fn print(answer: Answer, form: Form, out: &mut Output) -> Result<(), 
             out.line(&format!("{} is closed; {in_flight} messages were on their way before.", tenant.name))?;
         }
         (Answer::Opened(tenant), Form::Json) => out.json(&tenant)?,
+        (Answer::Limits(_) | Answer::LimitSet(_) | Answer::LimitCleared(_), _) => {
+            return Err(CliError::failed("the running engine answered something else; it is of another version"));
+        }
         (Answer::Opened(tenant), Form::ForPeople) => out.line(&format!("{} is open.", tenant.name))?,
     }
     Ok(())

@@ -41,7 +41,7 @@ impl Services {
         services.schema = Some((server, name.clone()));
         let within = url.within_schema(&name);
         let made = match within.server() {
-            Some(options) => PostgresLedger::migrate(&options?, now_ms()).await,
+            Some(options) => PostgresLedger::migrate(&options?, now_ms()).await.map(drop),
             None => Ok(()),
         };
         if let Err(error) = made {

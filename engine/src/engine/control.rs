@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use dispatch_schemas::{
-    api::campaigns::StallReason,
+    api::campaigns::{Campaign, StallReason},
     ids::{CampaignId, TenantId},
+    states::CampaignState,
 };
 
 use super::Engine;
@@ -56,6 +57,19 @@ impl Control for EngineControl {
             // The next plan of a campaign of the tenant reads them again.
             if let Err(error) = set.await {
                 tracing::warn!(%error, "a tenant's new limits take effect with its next campaign only");
+            }
+        });
+    }
+
+    fn campaign_limits_changed(&self, campaign: &Campaign) {
+        if !matches!(campaign.state, CampaignState::Running | CampaignState::Paused) {
+            // Its plan is made with them when it starts.
+            return;
+        }
+        let (engine, id, limits) = (self.engine.clone(), campaign.id, campaign.limits);
+        tokio::spawn(async move {
+            if let Err(error) = engine.plans.limit_campaign(id, limits).await {
+                tracing::warn!(campaign = %id, %error, "a campaign's new limits take effect when it is resumed");
             }
         });
     }

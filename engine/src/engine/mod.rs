@@ -2,6 +2,7 @@
 
 mod control;
 mod ledger_clock;
+mod limiting;
 mod opening;
 mod roles;
 
@@ -17,13 +18,14 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::{Clock, Entropy, random},
-    delivery::{Account, Jobs, Journal, LedgerUnavailable, NoJournal, Plane, Plans, Recording, work},
-    limits::{Limits, Past, Pause, Scope},
+    delivery::{Account, Jobs, Journal, NoJournal, Plane, Plans, Recording, Timing, work},
+    limits::{Limits, Pause},
     providers::{self, Ingredients},
-    sealing::MasterKey,
 };
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+use limiting::Limiting;
 
 pub use control::EngineControl;
 pub use ledger_clock::LedgerClock;
@@ -32,9 +34,9 @@ pub use roles::{Role, Roles, UnknownRole};
 
 use crate::{
     api::Health,
-    import::loading::{Loader, country_number},
+    import::loading::Loader,
     journal::OutcomeJournal,
-    ledger::{Ledger, LedgerError},
+    ledger::Ledger,
     plans::PlanBook,
     queue::{
         InProcessQueue, Queue,
@@ -48,6 +50,16 @@ use crate::{
 const SCHEDULER_SILENT_MAX: Duration = Duration::from_secs(10);
 /// Workers per channel that serve single messages only.
 const TRANSACTIONAL_RUNS: usize = 2;
+
+/// What a drain may take beyond the time in which every request has its answer: records that wait for the ledger.
+const RECORDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a process may take to finish what it holds when it is stopped. Whoever kills it earlier leaves outcomes to
+/// be settled.
+#[must_use]
+pub const fn drain_within(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.reap_after_ms()).saturating_add(RECORDS_WITHIN)
+}
 
 /// A running engine.
 pub struct Engine {
@@ -107,7 +119,11 @@ impl Engine {
             settings.workers.attempts_max,
             settings.tenants.defaults.limits,
         ));
-        set_limits(settings, &limits, &plans, &master).await?;
+        let limiting = if roles.has(Role::Scheduler) || roles.has(Role::Worker) {
+            Some(Limiting::begin(settings, &opened, limits.clone(), plans.clone()).await?)
+        } else {
+            None
+        };
 
         let mut engine = Self {
             queue: queue(settings, &roles, &clock)?,
@@ -115,13 +131,17 @@ impl Engine {
             desk: Arc::new(Desk::default()),
             tasks: Mutex::new(JoinSet::new()),
             stop: CancellationToken::new(),
-            drain_within: Duration::from_millis(settings.timing.reap_after_ms()) + Duration::from_secs(60),
+            drain_within: drain_within(&settings.timing),
             opened,
             limits,
             plans,
             roles,
         };
         engine.keep_up();
+        if let Some(limiting) = limiting {
+            let stop = engine.stop.clone();
+            engine.tasks.get_mut().spawn(async move { limiting.keep_up(stop.cancelled_owned()).await });
+        }
         if engine.roles.has(Role::Scheduler) {
             engine.start_scheduler(settings);
         }
@@ -359,25 +379,4 @@ fn accounts(
             Ok(Arc::new(Account::new(name.as_str().into(), built, provider.requests_open_max)))
         })
         .collect()
-}
-
-async fn set_limits(
-    settings: &Settings,
-    limits: &Limits,
-    plans: &PlanBook,
-    master: &MasterKey,
-) -> Result<(), StartError> {
-    for (name, provider) in &settings.providers {
-        plans.limit_account(&name.as_str().into(), provider.limits).await?;
-    }
-    let domains = settings.limits.domains.iter().map(|(name, windows)| (master.domain_hashes().hash(name), windows));
-    let countries = settings.limits.countries.iter().map(|(name, windows)| (country_number(name), windows));
-    for (destination, windows) in domains.chain(countries) {
-        limits.set(&Scope::Destination(destination), *windows, &Past::new()).await.map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-fn unavailable(error: LedgerUnavailable) -> StartError {
-    StartError::Ledger(LedgerError::Unavailable(error.0))
 }

@@ -10,6 +10,7 @@ mod candidates;
 mod columns;
 mod error;
 mod operations;
+mod operator_limits;
 mod outcomes;
 pub mod postgres;
 mod records;
@@ -20,6 +21,8 @@ mod verdicts;
 
 pub use error::{LedgerError, Result};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
+pub use operator_limits::{LimitTarget, OperatorLimit, OperatorLimits};
+pub(crate) use operator_limits::{is_country, is_domain};
 pub use records::{
     CampaignBrief, CampaignPlan, ContactRow, Due, EvidenceRow, Held, Import, MessageTerms, NewContacts, Once,
     PastSends, RecipientFilter, Replayable, SealedMessage, StoreCounts, StoredKey, UnknownDelivery, UnknownGroup,

@@ -23,7 +23,7 @@ use dispatch_workers::{
 };
 
 use super::{
-    Result, Schedule,
+    OperatorLimits, Result, Schedule,
     records::{
         EvidenceRow, MessageTerms, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
         StoredKey,
@@ -180,6 +180,8 @@ pub trait Campaigns: Send + Sync + 'static {
     async fn resume(&self, tenant: TenantId, campaign: CampaignId) -> Result<Campaign>;
     /// Cancels a campaign for good. From the commit on nothing of it is claimed.
     async fn cancel(&self, tenant: TenantId, campaign: CampaignId) -> Result<CampaignStopped>;
+    /// Sets its limits. Refused for one that is cancelled.
+    async fn set_campaign_limits(&self, tenant: TenantId, campaign: CampaignId, limits: Windows) -> Result<Campaign>;
     /// How far it has come. `stall` is the scheduler's to fill in.
     async fn progress(&self, tenant: TenantId, campaign: CampaignId) -> Result<Progress>;
     /// Its recipients by number.
@@ -219,7 +221,9 @@ pub trait Messages: Send + Sync + 'static {
 
 /// The whole ledger.
 #[async_trait]
-pub trait Ledger: Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + Schedule + Claims {
+pub trait Ledger:
+    Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + OperatorLimits + Schedule + Claims
+{
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;
     /// What time it is for the ledger, milliseconds since 1970: the time all who share it go by.

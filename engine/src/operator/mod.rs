@@ -1,21 +1,28 @@
-//! What an operator asks for on the command line and the ledger must do: API keys, and closing and opening tenants.
+//! What an operator asks for on the command line and the ledger must do: API keys, closing and opening tenants, limits.
 //!
 //! An [`Order`] is carried out by whoever has the ledger open. That is the command itself, or the engine that runs on
 //! the ledger, which takes orders on a [`socket`] beside it and acts on what an order has [changed](Change).
 
 pub mod keys;
+pub mod limits;
 #[cfg(unix)]
 pub mod socket;
 pub mod tenants;
 
 use dispatch_schemas::{
-    api::keys::{ApiKey, Tenant, TenantStopped},
+    api::{
+        keys::{ApiKey, Tenant, TenantStopped},
+        limits::Windows,
+    },
     ids::{KeyId, TenantId},
 };
 use serde::{Deserialize, Serialize};
 
 use self::keys::{CreatedKey, ListedKey, NewKey};
-use crate::{engine::Opened, ledger::LedgerError};
+use crate::{
+    engine::Opened,
+    ledger::{LedgerError, LimitTarget, OperatorLimit},
+};
 
 /// What is to be done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +54,20 @@ pub enum Order {
         /// Its name or id.
         tenant: String,
     },
+    /// List the limits that operators set.
+    ListLimits,
+    /// Limit an account or a destination.
+    SetLimit {
+        /// What.
+        of: LimitTarget,
+        /// How much it lets through; without any window everything.
+        limits: Windows,
+    },
+    /// Let the settings' limit hold again.
+    ClearLimit {
+        /// Of what.
+        of: LimitTarget,
+    },
 }
 
 /// What came of an order.
@@ -65,6 +86,12 @@ pub enum Answer {
     Closed(TenantStopped),
     /// The tenant that is open now.
     Opened(Tenant),
+    /// The limits that operators set.
+    Limits(Vec<OperatorLimit>),
+    /// The limit that holds from now on.
+    LimitSet(OperatorLimit),
+    /// What the settings limit again.
+    LimitCleared(LimitTarget),
 }
 
 /// What a running engine must take note of at once.
@@ -84,7 +111,13 @@ impl Answer {
             Self::Revoked(key) => Some(Change::KeyRevoked(key.id)),
             Self::Closed(stopped) => Some(Change::Tenant(stopped.tenant.id)),
             Self::Opened(tenant) => Some(Change::Tenant(tenant.id)),
-            Self::Created(_) | Self::Keys(_) | Self::Tenants(_) => None,
+            // The engine looks at the limits that operators set by itself.
+            Self::Created(_)
+            | Self::Keys(_)
+            | Self::Tenants(_)
+            | Self::Limits(_)
+            | Self::LimitSet(_)
+            | Self::LimitCleared(_) => None,
         }
     }
 }
@@ -128,6 +161,12 @@ impl Order {
                 tenants::close(opened.ledger.as_ref(), &tenant, &reason).await.map(Answer::Closed)
             }
             Self::OpenTenant { tenant } => tenants::open(opened.ledger.as_ref(), &tenant).await.map(Answer::Opened),
+            Self::ListLimits => Ok(Answer::Limits(opened.ledger.operator_limits().await?)),
+            Self::SetLimit { of, limits } => limits::set(opened, of, limits).await.map(Answer::LimitSet),
+            Self::ClearLimit { of } => {
+                opened.ledger.clear_operator_limit(&of).await?;
+                Ok(Answer::LimitCleared(of))
+            }
         }
     }
 
@@ -137,6 +176,7 @@ impl Order {
         match self {
             Self::CreateKey(_) | Self::ListKeys { .. } | Self::RevokeKey { .. } => "dispatch keys list",
             Self::ListTenants | Self::CloseTenant { .. } | Self::OpenTenant { .. } => "dispatch tenants list",
+            Self::ListLimits | Self::SetLimit { .. } | Self::ClearLimit { .. } => "dispatch limits list",
         }
     }
 }

@@ -78,6 +78,19 @@ impl LedgerUrl {
             Self::Postgres(_) => None,
         }
     }
+
+    /// Whether it holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(url) => {
+                let url = url.expose_secret().split(['?', '#']).next().unwrap_or_default();
+                let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+                login.is_some_and(|(login, _)| login.contains(':'))
+            }
+        }
+    }
 }
 
 impl Default for LedgerUrl {
@@ -172,6 +185,7 @@ mod tests {
         ] {
             let url: LedgerUrl = text.parse().unwrap();
             assert_eq!((url.to_string(), format!("{url:?}")), (shown.to_owned(), shown.to_owned()));
+            assert_eq!(url.has_password(), shown.contains("***"));
         }
     }
 

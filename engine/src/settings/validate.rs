@@ -10,6 +10,8 @@ use dispatch_workers::{
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
+use crate::ledger::{is_country, is_domain};
+
 use super::{
     Settings,
     accounts::ProviderSettings,
@@ -180,11 +182,7 @@ fn route(channel: Channel, settings: &Settings, found: &mut Found<'_>) {
 
 fn destinations(settings: &Settings, found: &mut Found<'_>) {
     for domain in settings.limits.domains.keys() {
-        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let is_domain = domain.len() <= 253
-            && domain.contains('.')
-            && domain.split('.').all(|part| (1..=63).contains(&part.len()) && part.bytes().all(letter));
-        if !is_domain {
+        if !is_domain(domain) {
             found.add(
                 &["limits", "domains", domain],
                 "wanted: a domain as in DNS, lower-case and in quotes, as in [limits.domains.\"gmail.com\"]; one with \
@@ -193,7 +191,7 @@ fn destinations(settings: &Settings, found: &mut Found<'_>) {
         }
     }
     for country in settings.limits.countries.keys() {
-        if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        if !is_country(country) {
             found.add(
                 &["limits", "countries", country],
                 "wanted: a country's two capital letters (ISO 3166-1), as in [limits.countries.FR]",

@@ -314,6 +314,15 @@ CREATE TABLE account_pause (
     until_ms bigint NOT NULL
 );
 
+-- Limits that an operator set while the engine ran; they win over the settings. Without any window nothing is limited.
+CREATE TABLE operator_limit (
+    kind text NOT NULL CHECK (kind IN ('account', 'domain', 'country')),
+    name text NOT NULL,
+    limits text NOT NULL,
+    set_at_ms bigint NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+
 -- The second wall between tenants, behind the tenant in every statement. A connection that says nothing sees nothing.
 -- One that works for a tenant sets dispatch.tenant for the length of its transaction; the scheduler's and the workers'
 -- connections have dispatch.scope = 'engine', and they alone see a table without an owner. FORCE makes the policies hold

@@ -248,3 +248,12 @@ CREATE TABLE attempt (
 ) STRICT;
 CREATE INDEX attempt_open ON attempt (claimed_at_ms) WHERE ended_at_ms IS NULL;
 CREATE INDEX attempt_by_time ON attempt (claimed_at_ms);
+
+-- Limits that an operator set while the engine ran; they win over the settings. Without any window nothing is limited.
+CREATE TABLE operator_limit (
+    kind TEXT NOT NULL CHECK (kind IN ('account', 'domain', 'country')),
+    name TEXT NOT NULL,
+    limits TEXT NOT NULL,
+    set_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;

@@ -15,6 +15,7 @@ pub(crate) mod loading;
 pub(crate) mod looking;
 pub(crate) mod messages;
 pub(crate) mod once;
+pub(crate) mod operator_limits;
 pub(crate) mod people;
 pub(crate) mod recording;
 pub(crate) mod sending;
@@ -240,6 +241,11 @@ macro_rules! conformance {
                 what_waits_of_a_closed_tenant_still_ends
                 a_tenant_stays_closed_since_it_was_and_says_why
                 tenants_are_listed_by_name
+            }
+            operator_limits {
+                an_operators_limits_are_kept_in_place_of_the_ones_before
+                an_operators_limits_are_there_when_the_ledger_reopens
+                a_campaigns_limits_hold_for_the_next_plan_until_it_is_cancelled
             }
             looking {
                 progress_adds_up_and_names_reasons

@@ -210,17 +210,24 @@ pub struct Entry {
     pub kind: &'static str,
     /// The channel it serves.
     pub channel: Channel,
+    /// Where it is reached when the settings do not say.
+    pub default_url: Option<&'static str>,
     /// Makes the account.
     pub build: fn(Ingredients) -> Result<Arc<dyn Provider>, AccountError>,
 }
 
 /// The providers there are.
 pub const REGISTRY: &[Entry] = &[
-    Entry { kind: "sendgrid", channel: Channel::Email, build: sendgrid::build },
-    Entry { kind: "brevo", channel: Channel::Email, build: brevo::build_email },
-    Entry { kind: "brevo_sms", channel: Channel::Sms, build: brevo::build_sms },
-    Entry { kind: "infobip", channel: Channel::Sms, build: infobip::build },
-    Entry { kind: "smtp", channel: Channel::Email, build: smtp::build },
+    Entry {
+        kind: "sendgrid",
+        channel: Channel::Email,
+        default_url: Some(sendgrid::DEFAULT_URL),
+        build: sendgrid::build,
+    },
+    Entry { kind: "brevo", channel: Channel::Email, default_url: Some(brevo::DEFAULT_URL), build: brevo::build_email },
+    Entry { kind: "brevo_sms", channel: Channel::Sms, default_url: Some(brevo::DEFAULT_URL), build: brevo::build_sms },
+    Entry { kind: "infobip", channel: Channel::Sms, default_url: None, build: infobip::build },
+    Entry { kind: "smtp", channel: Channel::Email, default_url: None, build: smtp::build },
 ];
 
 /// Builds the account that `ingredients` describe.

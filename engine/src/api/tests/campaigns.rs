@@ -262,6 +262,24 @@ async fn limits_are_set_as_a_whole_and_told_to_the_engine() {
 }
 
 #[tokio::test]
+async fn a_campaigns_limits_are_set_until_it_is_cancelled_and_told_to_the_engine() {
+    let world = World::new().await;
+    let list = world.filled_list("people", 1).await;
+    let made = world.post("/v1/campaigns", &campaign(&[&list])).await.good();
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/campaigns/{id}/limits");
+    let set = world.call(Method::PUT, &path, &world.key, &json!({"per_second": 5, "per_day": 100})).await.good();
+    assert_eq!(set["limits"], json!({"per_second": 5, "per_day": 100}));
+    assert_eq!(world.get(&format!("/v1/campaigns/{id}")).await.good()["limits"], set["limits"]);
+    assert_eq!(world.heard(), [format!("campaign limits {id}")]);
+    assert_eq!(world.call(Method::PUT, &path, &world.foreign_key, &json!({})).await.status, 404);
+    assert_eq!(world.call(Method::PUT, &path, &world.key, &json!({"per_week": 5})).await.status, 422);
+    world.post(&format!("/v1/campaigns/{id}/cancel"), &json!({})).await.good();
+    let late = world.call(Method::PUT, &path, &world.key, &json!({})).await;
+    assert_eq!(late.problem(), (409, "campaign-state".to_owned()));
+}
+
+#[tokio::test]
 async fn a_sending_window_is_taken_shown_and_said_when_it_opens() {
     let world = World::new().await;
     let list = world.filled_list("people", 1).await;

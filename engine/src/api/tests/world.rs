@@ -14,7 +14,11 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use dispatch_schemas::{
-    api::{campaigns::StallReason, keys::Permission, lists::ImportTotals},
+    api::{
+        campaigns::{Campaign, StallReason},
+        keys::Permission,
+        lists::ImportTotals,
+    },
     ids::{CampaignId, ContactId, ListId, TenantId},
     states::Channel,
 };
@@ -81,6 +85,10 @@ impl Control for Told {
 
     fn limits_changed(&self, tenant: TenantId) {
         self.heard.lock().unwrap().push(format!("limits {tenant}"));
+    }
+
+    fn campaign_limits_changed(&self, campaign: &Campaign) {
+        self.heard.lock().unwrap().push(format!("campaign limits {}", campaign.id));
     }
 
     fn stall(&self, _: CampaignId) -> Option<StallReason> {

@@ -77,7 +77,7 @@ pub fn connect_options_without_tls(url: &str) -> Result<PgConnectOptions> {
 }
 
 /// Whether the connection does not leave this machine.
-fn is_local(options: &PgConnectOptions) -> bool {
+pub(super) fn is_local(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     options.get_socket().is_some()
         || host.starts_with('/')

@@ -15,6 +15,7 @@ mod campaigns;
 mod claims;
 mod connecting;
 mod deliveries;
+mod examination;
 mod expansion;
 mod gates;
 mod imports;
@@ -23,6 +24,7 @@ mod lists;
 mod messages;
 mod months;
 mod open;
+mod operator_limits;
 mod recipients;
 mod retrying;
 mod rows;
@@ -46,7 +48,8 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 pub use self::{
     connecting::{connect_options, connect_options_without_tls},
-    open::SETTINGS,
+    examination::{Examined, ExaminedLedger},
+    open::{CONNECTIONS_OF_A_PROCESS, Migrated, SERVER_MIN, SETTINGS},
 };
 use super::{Ledger, Result};
 

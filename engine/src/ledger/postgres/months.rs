@@ -16,11 +16,18 @@ const fn following(month: i32) -> i32 {
     if month % 100 == 12 { month + 89 } else { month + 1 }
 }
 
+/// This month and the next.
+pub(super) fn this_and_next(now_ms: i64) -> [i32; 2] {
+    let month = month_at(now_ms);
+    [month, following(month)]
+}
+
 /// Makes the partitions of this month and the next.
 pub(super) async fn make_next(conn: &mut PgConnection, now_ms: i64) -> Result<()> {
-    let month = month_at(now_ms);
-    make(conn, month).await?;
-    make(conn, following(month)).await
+    for month in this_and_next(now_ms) {
+        make(conn, month).await?;
+    }
+    Ok(())
 }
 
 /// Makes a month's partition, unless it is there.

@@ -22,11 +22,15 @@ use crate::ledger::{LedgerError, Result};
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/postgres");
 
 /// The oldest version of the server the statements are written for.
-const SERVER_MIN: i32 = 15;
+pub const SERVER_MIN: i32 = 15;
+/// Taken while the tables are changed: "DSPL", which months take with 0.
+const MIGRATION_LOCK: (i32, i32) = (1_146_310_732, 1);
 /// Connections of the scheduler and the workers of a process.
 const ENGINE_CONNECTIONS: u32 = 16;
 /// Connections of the API of a process.
 const TENANT_CONNECTIONS: u32 = 8;
+/// Most connections of a process.
+pub const CONNECTIONS_OF_A_PROCESS: u32 = ENGINE_CONNECTIONS + TENANT_CONNECTIONS;
 /// How long a call waits for a free connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// What every connection runs with.
@@ -46,7 +50,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "ledger",
     "tenant",
     "api_key",
@@ -69,6 +73,7 @@ const TABLES: [&str; 22] = [
     "scheduler",
     "rate_limit",
     "account_pause",
+    "operator_limit",
 ];
 
 impl PostgresLedger {
@@ -129,12 +134,20 @@ impl PostgresLedger {
     /// # Errors
     /// [`LedgerError::Open`] when the database is another program's or the schema a newer version's;
     /// [`LedgerError::Unavailable`] when the server cannot be reached.
-    pub async fn migrate(options: &PgConnectOptions, now_ms: i64) -> Result<()> {
+    pub async fn migrate(options: &PgConnectOptions, now_ms: i64) -> Result<Migrated> {
         let mut conn = connect(&options.clone().application_name("dispatch")).await?;
         check_server(&mut conn).await?;
-        if whose(&mut conn).await? == Whose::Others {
-            return Err(foreign(&mut conn).await?);
-        }
+        // Until the connection ends: whoever looks sees what the one before has done.
+        sqlx::query("SELECT pg_advisory_lock($1, $2)")
+            .bind(MIGRATION_LOCK.0)
+            .bind(MIGRATION_LOCK.1)
+            .execute(&mut conn)
+            .await?;
+        let before = match whose(&mut conn).await? {
+            Whose::Others => return Err(foreign(&mut conn).await?),
+            Whose::Nobodys => Vec::new(),
+            Whose::Dispatchs => applied(&mut conn).await?,
+        };
         MIGRATIONS.run(&mut conn).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => too_new(version),
             // The server's words may quote rows.
@@ -145,8 +158,19 @@ impl PostgresLedger {
             error => LedgerError::Open(format!("the ledger cannot be brought up to date: {error}")),
         })?;
         months::make_next(&mut conn, now_ms).await?;
-        Ok(conn.close().await?)
+        let now = applied(&mut conn).await?;
+        conn.close().await?;
+        Ok(Migrated { from: before.last().copied(), to: now.last().copied().unwrap_or_default() })
     }
+}
+
+/// What a migration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema there was, by its number; none when there was no ledger.
+    pub from: Option<i64>,
+    /// The schema there is now.
+    pub to: i64,
 }
 
 fn too_new(version: i64) -> LedgerError {
@@ -222,7 +246,7 @@ async fn foreign(conn: &mut PgConnection) -> Result<LedgerError> {
 }
 
 /// The schema must be this version's, and whole: a table that somebody dropped is not made again.
-async fn check_schema(conn: &mut PgConnection) -> Result<()> {
+pub(super) async fn check_schema(conn: &mut PgConnection) -> Result<()> {
     match whose(conn).await? {
         Whose::Nobodys => {
             return Err(LedgerError::Open("the database has no ledger yet; run `dispatch migrate` once".to_owned()));
@@ -230,12 +254,7 @@ async fn check_schema(conn: &mut PgConnection) -> Result<()> {
         Whose::Others => return Err(foreign(conn).await?),
         Whose::Dispatchs => {}
     }
-    let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-        .fetch_all(&mut *conn)
-        .await?
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<sqlx::Result<Vec<i64>>>()?;
+    let applied = applied(conn).await?;
     if let Some(version) = applied.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
         return Err(too_new(*version));
     }
@@ -259,6 +278,12 @@ async fn check_schema(conn: &mut PgConnection) -> Result<()> {
             row.try_get::<&str, _>(0)?
         ))),
     }
+}
+
+/// The schemas that were brought in, by their numbers.
+async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>> {
+    let rows = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
+    rows.fetch_all(conn).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 async fn check_key(conn: &mut PgConnection, master: &MasterKey, now_ms: i64) -> Result<()> {

@@ -14,6 +14,7 @@ mod lock;
 mod look;
 mod messages;
 mod open;
+mod operator_limits;
 mod recipients;
 mod rows;
 mod schedule;

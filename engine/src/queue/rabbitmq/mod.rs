@@ -10,6 +10,7 @@
 
 mod books;
 mod consumer;
+pub mod examination;
 mod link;
 mod prefetched;
 mod publisher;

@@ -45,12 +45,14 @@ pub(super) fn lines() -> impl Iterator<Item = (Channel, Lane)> {
     Channel::ALL.iter().flat_map(|channel| Lane::ALL.iter().map(|lane| (*channel, *lane)))
 }
 
-struct QueueForm {
-    name: String,
-    arguments: Vec<(&'static str, Value)>,
+/// A queue as it is declared.
+pub(super) struct QueueForm {
+    pub(super) name: String,
+    pub(super) arguments: Vec<(&'static str, Value)>,
 }
 
-fn queues() -> Vec<QueueForm> {
+/// Every queue.
+pub(super) fn queues() -> Vec<QueueForm> {
     let of_jobs = lines().map(|(channel, lane)| QueueForm {
         name: queue(channel, lane),
         arguments: vec![
@@ -75,7 +77,8 @@ fn queues() -> Vec<QueueForm> {
     of_jobs.chain([set_aside]).collect()
 }
 
-const EXCHANGES: [&str; 2] = [RETURNED, SET_ASIDE];
+/// The exchanges, all of them durable and of type `fanout`.
+pub(super) const EXCHANGES: [&str; 2] = [RETURNED, SET_ASIDE];
 
 /// What the program declares, as RabbitMQ's definitions of one virtual host.
 #[must_use]
@@ -191,7 +194,8 @@ pub async fn remove(link: &Link) -> Result<(), BrokerError> {
     link.answer(connection.close(200, "removed".into())).await
 }
 
-fn table(arguments: &[(&'static str, Value)]) -> FieldTable {
+/// Arguments as the client library takes them.
+pub(super) fn table(arguments: &[(&'static str, Value)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
         let value = match value {

@@ -29,7 +29,7 @@ use super::{
 use crate::message::{Message, Recipient};
 
 /// The one host of this French company.
-const DEFAULT_URL: &str = "https://api.brevo.com";
+pub(super) const DEFAULT_URL: &str = "https://api.brevo.com";
 
 const KEY_HEADER: KeyHeader = KeyHeader { name: "api-key", scheme: "" };
 

@@ -26,7 +26,7 @@ use crate::message::{Message, Recipient};
 
 /// The host of European regional subusers, whose keys work nowhere else: mail that is to stay in Europe must not
 /// leave it by an oversight.
-const DEFAULT_URL: &str = "https://api.eu.sendgrid.com";
+pub(super) const DEFAULT_URL: &str = "https://api.eu.sendgrid.com";
 
 /// The vendor takes 1,000 personalizations in a request. The default is less, because a request without an answer
 /// leaves the outcome of all its recipients open.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use dispatch_schemas::{
     api::{
         campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
+        limits::Windows,
         templates::{Content, TemplateSource},
         time::Moment,
     },
@@ -125,6 +126,25 @@ impl Campaigns for PostgresLedger {
             let stopped = stopped(&mut transaction, tenant, id).await?;
             transaction.commit().await?;
             Ok(stopped)
+        })
+        .await
+    }
+
+    async fn set_campaign_limits(&self, tenant: TenantId, id: CampaignId, limits: Windows) -> Result<Campaign> {
+        let limits = rows::to_json(&limits)?;
+        self.repeatable("set_campaign_limits", || async {
+            let mut transaction = self.for_tenant(tenant).await?;
+            if hold(&mut transaction, tenant, id).await?.state == CampaignState::Cancelled {
+                return Err(LedgerError::not_now("limited", CampaignState::Cancelled));
+            }
+            sqlx::query("UPDATE campaign SET limits = $1 WHERE id = $2")
+                .bind(&limits)
+                .bind(id.0)
+                .execute(&mut *transaction)
+                .await?;
+            let campaign = load(&mut transaction, tenant, id).await?;
+            transaction.commit().await?;
+            Ok(campaign)
         })
         .await
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use dispatch_schemas::{
     api::{
         campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
+        limits::Windows,
         templates::{Content, TemplateSource},
         time::Moment,
     },
@@ -125,6 +126,25 @@ impl Campaigns for SqliteLedger {
                         .execute(&mut *conn)
                         .await?;
                     stopped(conn, tenant, id).await
+                })
+            })
+            .await
+    }
+
+    async fn set_campaign_limits(&self, tenant: TenantId, id: CampaignId, limits: Windows) -> Result<Campaign> {
+        let limits = rows::to_json(&limits)?;
+        self.writer
+            .run("set_campaign_limits", move |conn| {
+                Box::pin(async move {
+                    if load(conn, tenant, id).await?.state == CampaignState::Cancelled {
+                        return Err(LedgerError::not_now("limited", CampaignState::Cancelled));
+                    }
+                    sqlx::query("UPDATE campaign SET limits = ? WHERE id = ?")
+                        .bind(limits)
+                        .bind(id.0)
+                        .execute(&mut *conn)
+                        .await?;
+                    load(conn, tenant, id).await
                 })
             })
             .await
