@@ -25,6 +25,12 @@ impl EngineProcess {
     /// what an engine says that is killed all the time is no news.
     #[must_use]
     pub fn start(settings: &Path, log: Option<File>) -> Self {
+        Self::start_with(settings, log, &[], &[])
+    }
+
+    /// The same with more arguments to `serve`, and with variables over the settings file.
+    #[must_use]
+    pub fn start_with(settings: &Path, log: Option<File>, arguments: &[&str], variables: &[(String, String)]) -> Self {
         let listen = free_address();
         let (level, stderr) = match log {
             Some(log) => ("trace", Stdio::from(log)),
@@ -33,6 +39,8 @@ impl EngineProcess {
         let child = Command::new(program::dispatch())
             .args(["serve", "--listen", &listen.to_string(), "--config"])
             .arg(settings)
+            .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("DISPATCH_LOG", level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -66,9 +74,28 @@ impl EngineProcess {
     /// SIGTERM: it finishes what it holds.
     #[must_use]
     pub fn terminate(mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.expect("`kill` is there").success());
+        self.signal("TERM");
         self.child.wait().expect("the engine has ended")
+    }
+
+    /// SIGSTOP: it stands still where it is, its connections open.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT: it goes on as if nothing had been.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("`kill` is there").success());
+    }
+
+    /// Waits until it has ended of itself.
+    pub async fn ended(mut self, what: &str, within: Duration) -> ExitStatus {
+        wait::until(what, within, async || self.child.try_wait().expect("the engine can be waited for")).await
     }
 }
 

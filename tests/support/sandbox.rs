@@ -30,11 +30,17 @@ impl Sandbox {
     /// Starts one that logs into `folder`.
     #[must_use]
     pub fn start(folder: &Path, faults: &str, seed: u64) -> Self {
+        Self::start_slow(folder, faults, seed, SLOW_MS)
+    }
+
+    /// The same with slow answers this late, milliseconds.
+    #[must_use]
+    pub fn start_slow(folder: &Path, faults: &str, seed: u64, slow_ms: u64) -> Self {
         let witness = folder.join("witness.jsonl");
         let key: String = WITNESS_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut child = Command::new(program::dispatch())
             .args(["sandbox", "--json", "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0"])
-            .args(["--faults", faults, "--seed", &seed.to_string(), "--slow-ms", &SLOW_MS.to_string()])
+            .args(["--faults", faults, "--seed", &seed.to_string(), "--slow-ms", &slow_ms.to_string()])
             .arg("--witness")
             .arg(&witness)
             .env("DISPATCH_SANDBOX_WITNESS_KEY", key)

@@ -69,8 +69,13 @@ impl Stage {
     /// Sets everything up.
     #[must_use]
     pub fn new(accounts: &[Account], faults: &str, seed: u64) -> Self {
+        Self::with(accounts, |folder| Sandbox::start(folder, faults, seed))
+    }
+
+    /// Sets everything up around the sandbox that `start` starts in the folder.
+    pub fn with(accounts: &[Account], start: impl FnOnce(&Path) -> Sandbox) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let sandbox = Sandbox::start(folder.path(), faults, seed);
+        let sandbox = start(folder.path());
         let key_file = folder.path().join("provider.key");
         write_secret(&key_file, API_KEY);
         let settings_file = folder.path().join("dispatch.toml");

@@ -49,6 +49,16 @@ impl Books {
 
     /// Reads the deliveries of these campaigns from an open ledger, and the attempts from its file.
     pub async fn read(ledger: &dyn Ledger, file: &Path, tenant: TenantId, campaigns: &[CampaignId]) -> Self {
+        Self::read_with(ledger, &look::tokens(file).await, tenant, campaigns).await
+    }
+
+    /// The same with the tokens of the attempts, read elsewhere.
+    pub async fn read_with(
+        ledger: &dyn Ledger,
+        tokens: &[[u8; 16]],
+        tenant: TenantId,
+        campaigns: &[CampaignId],
+    ) -> Self {
         let keys = ledger.tenant_keys(tenant).await.expect("the tenant's keys");
         let mut entries = Vec::new();
         for campaign in campaigns {
@@ -67,7 +77,7 @@ impl Books {
                 }));
             }
         }
-        Self::new(entries, &look::tokens(file).await)
+        Self::new(entries, tokens)
     }
 
     /// Whether an attempt made this request.
