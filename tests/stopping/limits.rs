@@ -4,51 +4,11 @@ use dispatch_schemas::{
     api::{campaigns::StallReason, limits::Windows},
     states::DeliveryState,
 };
-use dispatch_tests::support::{people::People, platform::count, sandbox::accepted_in, stage::Account};
-use dispatch_workers::sandbox::witness::WitnessLine;
+use dispatch_tests::support::{checker::busiest, people::People, platform::count, stage::Account};
 
 use crate::rig::Rig;
 
 const PER_SECOND: u32 = 200;
-
-/// The most messages accepted in any second, wherever it begins.
-fn busiest_second(lines: &[WitnessLine]) -> usize {
-    let mut times: Vec<(i64, usize)> = lines.iter().map(|line| (line.t_ms, accepted_in(line))).collect();
-    times.sort_unstable();
-    let (mut busiest, mut inside, mut first) = (0, 0, 0);
-    for (at, accepted) in &times {
-        inside += accepted;
-        while times[first].0 <= at - 1_000 {
-            inside -= times[first].1;
-            first += 1;
-        }
-        busiest = busiest.max(inside);
-    }
-    busiest
-}
-
-#[test]
-fn the_busiest_second_is_found_wherever_it_begins() {
-    let line = |t_ms, accepted: usize| WitnessLine {
-        seq: 0,
-        t_ms,
-        provider: "smtp".into(),
-        token: None,
-        batch_key: None,
-        mode: "ok".into(),
-        status: 250,
-        recipients: vec![
-            dispatch_workers::sandbox::witness::WitnessRecipient {
-                key: None,
-                to: String::new(),
-                verdict: dispatch_workers::sandbox::witness::WitnessVerdict::Accepted,
-            };
-            accepted
-        ],
-    };
-    assert_eq!(busiest_second(&[]), 0);
-    assert_eq!(busiest_second(&[line(0, 1), line(900, 2), line(1_100, 3), line(1_899, 1), line(1_900, 9)]), 13);
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_second_holds_more_than_an_accounts_limit_whoever_sends() {
@@ -59,7 +19,7 @@ async fn no_second_holds_more_than_an_accounts_limit_whoever_sends() {
         for campaign in [first, second] {
             assert_eq!(count(&rig.completed(campaign).await, DeliveryState::Accepted), 500);
         }
-        let busiest = busiest_second(&rig.stage.sandbox.lines());
+        let busiest = busiest(&rig.stage.sandbox.lines(), 1_000);
         eprintln!("{kind}: {busiest} in the busiest second");
         assert!(busiest <= PER_SECOND as usize, "{kind}: {busiest} in a second");
         rig.engine.drain().await;

@@ -50,6 +50,30 @@ impl EngineProcess {
         Self { child, listen }
     }
 
+    /// Starts one of several, with these roles and other settings by their variables. What it has to say goes to the
+    /// end of `log`.
+    #[must_use]
+    pub fn start_as(settings: &Path, roles: &str, variables: &[(String, String)], log: File) -> Self {
+        let listen = free_address();
+        let child = Command::new(program::dispatch())
+            .args(["serve", "--roles", roles, "--listen", &listen.to_string(), "--config"])
+            .arg(settings)
+            .envs(variables.iter().cloned())
+            .env("DISPATCH_LOG", "info,dispatch_engine=debug,dispatch_workers=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .expect("the engine can be started");
+        Self { child, listen }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// The address of a path of its API.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
@@ -88,9 +112,15 @@ impl EngineProcess {
         self.signal("CONT");
     }
 
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("`kill` is there").success());
+    /// Sends it a signal, such as `STOP`. One that has ended does not mind.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("`kill` is there").success(), "a child that was not waited for takes signals");
+    }
+
+    /// How it ended, once it has.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
     }
 
     /// Waits until it has ended of itself.

@@ -10,5 +10,6 @@ pub mod platform;
 pub mod program;
 pub mod sandbox;
 pub mod seed;
+pub mod services;
 pub mod stage;
 pub mod wait;

@@ -25,7 +25,7 @@ use dispatch_schemas::{
 use dispatch_workers::{
     abort::AbortPoint,
     clock::Clock,
-    delivery::Timing,
+    delivery::{RetryDelay, Timing},
     limits::{Limits, Pause},
 };
 use endings::Endings;
@@ -45,6 +45,10 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// The shortest it sleeps, so that a busy queue does not make it look at the ledger for every batch.
 const REST: Duration = Duration::from_millis(10);
+/// Wait after a round that failed: the first one, and the longest; it doubles in between. Shorter than the silence
+/// after which other schedulers take over.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// How often it looks for what has ended, waits too long or is unknown.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often answers of old idempotent calls are forgotten.
@@ -151,19 +155,23 @@ impl Scheduler {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut state = State::default();
+        let mut delay = RetryDelay::new(AGAIN_FIRST, AGAIN_MAX);
         loop {
-            let busy = match self.tick(&mut state).await {
+            let (busy, again_after) = match self.tick(&mut state).await {
                 Ok(busy) => {
                     self.desk.beat(self.clock.monotonic());
-                    busy
+                    delay.reset();
+                    (busy, None)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the scheduler could not do its work; trying again");
-                    false
+                    (false, Some(delay.next_wait()))
                 }
             };
             let pause = async {
-                if !busy {
+                if let Some(wait) = again_after {
+                    tokio::time::sleep(wait).await;
+                } else if !busy {
                     tokio::time::sleep(REST).await;
                     tokio::select! {
                         () = tokio::time::sleep(TICK) => {}

@@ -14,7 +14,7 @@ use crate::support::{look, sandbox};
 /// Deliveries read at a time.
 const PAGE: u32 = 5_000;
 /// A request's token is its attempt's but for the last four bytes, into which the request's number is mixed.
-const SHARED_DIGITS: usize = 24;
+pub(super) const SHARED_DIGITS: usize = 24;
 
 /// A recipient of a campaign, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,21 +3,25 @@
 //! It shares no code with the engine's own comparison, and is tested itself with logs that were tampered with.
 
 mod books;
+mod closings;
+mod rates;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
 pub use books::{Books, Entry};
+pub use closings::{BehindGates, Claims, Closing, behind};
 use dispatch_schemas::states::DeliveryState;
 use dispatch_workers::sandbox::witness::{WitnessLine, WitnessVerdict};
+pub use rates::busiest;
 
 /// What can happen to a request after which its sender cannot know whether it was accepted.
 const AMBIGUOUS: [&str; 7] =
     ["accept_then_drop", "accept_slow", "fail_before", "fail_after_accept", "garbage", "drop_before", "half_answer"];
 
 /// What is wrong, by recipient: `provider seq`. All empty when nothing is.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Faults {
     /// Not final, or failed though nobody refused them.
     pub lost: Vec<String>,
