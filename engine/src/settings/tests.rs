@@ -139,9 +139,9 @@ fn an_answer_timeout_beyond_the_protocols_is_refused() {
 }
 
 #[test]
-fn a_postgresql_ledger_is_refused_and_its_password_not_repeated() {
+fn a_server_whose_certificate_is_not_checked_is_refused_and_its_password_not_repeated() {
     let error = load("[ledger]\nurl = \"postgres://me:canary@db/dispatch\"\n", &[]).unwrap_err().to_string();
-    assert!(error.contains("`ledger.url`") && error.contains("PostgreSQL"), "{error}");
+    assert!(error.contains("`ledger.url`") && error.contains("sslmode=verify-full"), "{error}");
     assert!(!error.contains("canary"), "{error}");
 }
 

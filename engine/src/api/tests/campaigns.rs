@@ -276,7 +276,7 @@ async fn a_campaigns_limits_are_set_until_it_is_cancelled_and_told_to_the_engine
     assert_eq!(world.call(Method::PUT, &path, &world.key, &json!({"per_week": 5})).await.status, 422);
     world.post(&format!("/v1/campaigns/{id}/cancel"), &json!({})).await.good();
     let late = world.call(Method::PUT, &path, &world.key, &json!({})).await;
-    assert_eq!(late.problem(), (409, "campaign-state".to_owned()));
+    assert_eq!(late.problem(), (409, "conflict/campaign-state".to_owned()));
 }
 
 #[tokio::test]
