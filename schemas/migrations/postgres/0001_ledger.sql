@@ -341,7 +341,7 @@ SELECT keep_apart(name, CASE name WHEN 'tenant' THEN 'id' ELSE 'tenant_id' END)
   FROM unnest(ARRAY['tenant', 'api_key', 'idempotency', 'source', 'list', 'import', 'contact', 'contact_change', 'gate',
                     'template', 'campaign', 'expansion', 'campaign_list', 'tally', 'delivery', 'waiting', 'message',
                     'attempt']) AS t (name);
-SELECT keep_apart(name, NULL) FROM unnest(ARRAY['rate_limit', 'account_pause']) AS t (name);
+SELECT keep_apart(name, NULL) FROM unnest(ARRAY['rate_limit', 'account_pause', 'operator_limit']) AS t (name);
 
 -- Makes the partition for a month's deliveries, unless it is there. It is attached and not created as one, because
 -- attaching lets the other months be written meanwhile. A reader of the partition itself meets the wall too. Its rows

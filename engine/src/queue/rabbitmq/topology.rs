@@ -174,7 +174,8 @@ pub async fn is_used(link: &Link) -> Result<bool, BrokerError> {
             Err(_) => return Err(link.lost("no answer to a look")),
         }
     }
-    link.answer(connection.close(200, "looked".into())).await?;
+    // What was looked at was seen, however the goodbye goes.
+    let _ = link.answer(connection.close(200, "looked".into())).await;
     Ok(used)
 }
 
@@ -191,7 +192,9 @@ pub async fn remove(link: &Link) -> Result<(), BrokerError> {
     for name in EXCHANGES {
         link.answer(channel.exchange_delete(name.into(), ExchangeDeleteOptions::default())).await?;
     }
-    link.answer(connection.close(200, "removed".into())).await
+    // What was removed is gone, however the goodbye goes.
+    let _ = link.answer(connection.close(200, "removed".into())).await;
+    Ok(())
 }
 
 /// Arguments as the client library takes them.
