@@ -50,6 +50,7 @@ impl World {
             "INSERT INTO rate_limit (scope, windows, counted, version, changed_at_ms)
              VALUES ('tenant:' || $1, '{}', '{}', 1, 0)",
             "INSERT INTO account_pause (account, since_ms, until_ms) VALUES ('account ' || $1, 0, 0)",
+            "INSERT INTO operator_limit (kind, name, limits, set_at_ms) VALUES ('account', 'account ' || $1, '{}', 0)",
         ] {
             sqlx::query(sql).bind(tenant.0).execute(&mut conn).await.unwrap();
         }
@@ -57,7 +58,7 @@ impl World {
 }
 
 /// What the engine keeps for all tenants together: no tenant's connection sees it.
-const ENGINES_OWN: [&str; 2] = ["account_pause", "rate_limit"];
+const ENGINES_OWN: [&str; 3] = ["account_pause", "operator_limit", "rate_limit"];
 
 /// The tables that hold anything of tenants, partitions too, with the column that says whose it is.
 async fn tables(conn: &mut PgConnection) -> Vec<(String, &'static str)> {
