@@ -6,7 +6,12 @@
 //! `DISPATCH_CHAOS_PEOPLE` how many recipients a run has. It starts a
 //! PostgreSQL and a RabbitMQ of its own with `tests/services`.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod audience;
 mod fleet;

@@ -171,7 +171,7 @@ fn outages(seed: &mut Seed, length: Duration) -> Vec<Outage> {
     let share = millis(length) / turns;
     let draw = |nth: u64| Outage {
         at: ms(share * nth + seed.between(share / 8, share / 3)),
-        service: if nth % 2 == 0 { Service::Postgres } else { Service::RabbitMq },
+        service: if nth.is_multiple_of(2) { Service::Postgres } else { Service::RabbitMq },
         crash: nth % 4 < 2,
         lasts: ms(seed.between(0, AWAY_MS_MAX)),
     };

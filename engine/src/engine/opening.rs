@@ -245,7 +245,7 @@ pub async fn check_ledger(settings: &Settings) -> Vec<Problem> {
     let problem = |key: &str, message: String| Problem { key: key.to_owned(), place: None, message };
     let found = match (url.file(), url.server()) {
         (Some(file), _) => sqlite::look(file).await.map(|found| match found {
-            Found::Ledger(key) => (true, key.map(|key| key.to_vec())),
+            Found::Ledger(key) => (true, key),
             Found::Nothing => (false, None),
         }),
         (None, Some(Ok(options))) => PostgresLedger::key_of(&options).await.map(|key| (key.is_some(), key)),
