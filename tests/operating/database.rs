@@ -43,6 +43,11 @@ impl Database {
         format!("{url}?options[search_path]={}", self.name)
     }
 
+    /// The port of the server.
+    pub(crate) fn port(&self) -> u16 {
+        self.url.parse::<reqwest::Url>().unwrap().port().unwrap_or(5_432)
+    }
+
     /// Does something within it.
     pub(crate) async fn run(&self, sql: &str) {
         let mut conn = self.options().connect().await.unwrap();

@@ -11,6 +11,7 @@ mod broker;
 mod database;
 mod deployment;
 mod doctor;
+mod first_start;
 mod limits;
 mod migrate;
 

@@ -192,7 +192,7 @@ async fn open_server(options: PgConnectOptions, name: &str, key_file: &Path) -> 
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let is_made = PostgresLedger::key_of(&options).await?.is_some();
     let (master, made_key) = master_key(is_made, name, key_file, entropy.as_ref())?;
-    match PostgresLedger::open(options, master.clone(), clock.clone(), entropy.clone()).await {
+    match PostgresLedger::open(options.clone(), master.clone(), clock.clone(), entropy.clone()).await {
         Ok(ledger) => {
             let ledger = Arc::new(ledger);
             clock.ask(ledger.as_ref()).await?;
@@ -200,8 +200,10 @@ async fn open_server(options: PgConnectOptions, name: &str, key_file: &Path) -> 
             Ok(Opened { ledger, master, clock, entropy, made_key, shared })
         }
         Err(error) => {
-            if made_key {
-                // Another process was first, or the server went away: this key opens nothing.
+            // Where the server went away the ledger may have taken the key: only one that lost to another process's
+            // certainly opens nothing.
+            let theirs = if made_key { PostgresLedger::key_of(&options).await.ok().flatten() } else { None };
+            if theirs.is_some_and(|theirs| theirs != master.fingerprint()) {
                 let _ = std::fs::remove_file(key_file);
             }
             Err(error.into())
