@@ -1,7 +1,9 @@
 //! What a batch costs: claimed and recorded, by one worker and by four at once.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
+use dispatch_engine::ledger::Ledger as _;
+use dispatch_tests::support::wait;
 use dispatch_workers::{
     clock::{Clock as _, SystemClock},
     delivery::Outcome,
@@ -13,6 +15,8 @@ use sqlx::Row as _;
 use crate::postgres_rows::{Database, numbers, record};
 
 const DELIVERIES: i64 = 200_000;
+/// The server gathers what its sessions tell every second or so.
+const STATISTICS_WITHIN: Duration = Duration::from_secs(60);
 /// Batches of a worker that are with the provider at once.
 const IN_FLIGHT: usize = 4;
 
@@ -67,15 +71,16 @@ async fn measure(batch: i64, workers: i64) {
     let wall = per_recipient(i64::try_from((clock.monotonic() - started).as_micros()).unwrap());
     let client = processor_time("self").zip(client).map(|(now, then)| per_recipient((now - then) * 10_000));
     let server = servers_time(database).await.map(|hundredths| per_recipient(hundredths * 10_000));
-    drop(ledgers);
-    // The statistics arrive when the sessions have ended.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let hot = database
-        .count(
-            "SELECT (100 * sum(n_tup_hot_upd) / sum(n_tup_upd))::bigint FROM pg_stat_user_tables
-              WHERE relname LIKE 'delivery%'",
-        )
-        .await;
+    join_all(ledgers.iter().map(|ledger| ledger.close())).await;
+    // Sessions tell their statistics when they end. Each delivery was claimed and recorded.
+    let told = async || {
+        let sums = "SELECT coalesce(sum(n_tup_upd), 0)::bigint, coalesce(sum(n_tup_hot_upd), 0)::bigint
+                      FROM pg_stat_user_tables WHERE relname LIKE 'delivery%'";
+        let row = sqlx::query(sums).fetch_one(&mut database.connect().await).await.unwrap();
+        let (updates, hot) = (row.get::<i64, _>(0), row.get::<i64, _>(1));
+        (updates >= 2 * DELIVERIES).then(|| 100 * hot / updates)
+    };
+    let hot = wait::until("the server tells of all updates", STATISTICS_WITHIN, told).await;
     println!(
         "batches of {batch}, {workers} workers: {wall:.1} µs a recipient by the clock, processor {client:.1?} µs here \
          and {server:.1?} µs in the server; {hot} % of the updates were HOT"
@@ -84,7 +89,7 @@ async fn measure(batch: i64, workers: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures; needs the server that DISPATCH_TEST_POSTGRES names"]
+#[ignore = "long: 200,000 deliveries four times; it prints what a batch costs"]
 async fn what_a_batch_costs() {
     for batch in [1_000, 250] {
         for workers in [1, 4] {

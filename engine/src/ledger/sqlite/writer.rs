@@ -23,6 +23,9 @@ const WAITING_MAX: usize = 1_024;
 /// Steps in one transaction: bounds how long the first waits for the last.
 const STEPS_PER_COMMIT_MAX: usize = 64;
 
+/// The pause before a file that cannot be opened is tried again: its disk is full or gone, and somebody must mend it.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// Hands steps to the writer, and stops it when it is dropped.
 pub(super) struct Writer {
     steps: mpsc::Sender<Box<dyn Step>>,
@@ -222,7 +225,7 @@ async fn reconnect(
             Err(error) => {
                 tracing::error!(error = %LedgerError::from(error), "the ledger cannot be opened again yet");
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    () = tokio::time::sleep(OPEN_AGAIN_AFTER) => {}
                     () = stop.cancelled() => return None,
                 }
             }
