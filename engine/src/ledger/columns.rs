@@ -49,6 +49,16 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|_| LedgerError::Corrupt("a value that is no JSON"))
 }
 
+/// Hexadecimal digits of a hash, as people and SQLite's `unhex` read them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Ascending numbers as JSON ranges `[[first, last], …]`.
 pub(super) fn json_ranges(numbers: &[i64]) -> String {
     let mut ranges: Vec<(i64, i64)> = Vec::new();

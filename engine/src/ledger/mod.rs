@@ -4,11 +4,13 @@
 //! durable when it returns. Who may do what is said by its traits: the API and the import use [`Campaigns`],
 //! [`Imports`], [`Gates`], …, workers use [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`].
 //! SQLite ([`sqlite`]) and PostgreSQL ([`postgres`]) fill them in; what becomes of a delivery is decided once for both
-//! (`candidates`, `outcomes`, `verdicts`).
+//! (`candidates`, `outcomes`, `verdicts`), and what a campaign may (`campaign_rules`).
 
+mod campaign_rules;
 mod candidates;
 mod columns;
 mod error;
+mod masking;
 mod operations;
 mod operator_limits;
 mod outcomes;

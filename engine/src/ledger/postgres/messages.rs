@@ -8,15 +8,17 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::Entropy,
-    sealing::{Column, SendKeys, TenantKeys},
+    sealing::{Column, TenantKeys},
 };
 use sqlx::{PgConnection, Row as _};
 
 use super::{
-    PostgresLedger, campaigns::channel_of, lists::check_source, lock_gates_shared, months::month_at, rows,
-    tally::Moves, tenants::require_open,
+    PostgresLedger, lists::check_source, lock_gates_shared, months::month_at, rows, tally::Moves, tenants::require_open,
 };
-use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage, Tenants};
+use crate::ledger::{
+    LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage, Tenants,
+    campaign_rules::{channel_of, message_id, stream_key},
+};
 
 /// The stream a single message joins: made with its first one.
 struct Stream<'a> {
@@ -84,23 +86,12 @@ impl PostgresLedger {
     /// Sees to it that deliveries of a stream can be stored, should it be new.
     async fn make_stream_month(&self, stream: &Stream<'_>, now_ms: i64) -> Result<()> {
         let known = sqlx::query("SELECT 1 FROM campaign WHERE stream_key = $1 AND tenant_id = $2")
-            .bind(stream.key())
+            .bind(stream_key(stream.tenant, stream.template, stream.terms))
             .bind(stream.tenant.0)
             .fetch_optional(&mut *self.for_tenant(stream.tenant).await?)
             .await?;
         if known.is_some() { Ok(()) } else { self.make_month(month_at(now_ms)).await }
     }
-}
-
-impl Stream<'_> {
-    fn key(&self) -> String {
-        format!("{}/{}/{}/{}", self.tenant, self.template.id, self.terms.purpose, self.terms.account)
-    }
-}
-
-/// The id a single message is asked for by: its first send key.
-fn message_id(send_keys: &SendKeys, campaign: CampaignId, seq: i64) -> String {
-    send_keys.make(campaign, seq, 0).to_string()
 }
 
 async fn store(
@@ -181,7 +172,7 @@ async fn campaign(conn: &mut PgConnection, stream: &Stream<'_>, now_ms: i64) -> 
     .bind(stream.terms.purpose.as_str())
     .bind(&stream.terms.account)
     .bind(rows::to_json(&stream.template.template.source)?)
-    .bind(stream.key())
+    .bind(stream_key(stream.tenant, stream.template, stream.terms))
     .bind(now_ms)
     .bind(month_at(now_ms))
     .execute(&mut *conn)
@@ -195,7 +186,10 @@ async fn campaign(conn: &mut PgConnection, stream: &Stream<'_>, now_ms: i64) -> 
             .await?;
         return Ok(stream.ids.0);
     }
-    let row = sqlx::query("SELECT id FROM campaign WHERE stream_key = $1").bind(stream.key()).fetch_one(conn).await?;
+    let row = sqlx::query("SELECT id FROM campaign WHERE stream_key = $1")
+        .bind(stream_key(stream.tenant, stream.template, stream.terms))
+        .fetch_one(conn)
+        .await?;
     Ok(CampaignId(row.try_get(0)?))
 }
 

@@ -7,12 +7,12 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     delivery::SealedContact,
-    sealing::{Column, SendKeys, TenantKeys},
+    sealing::{SendKeys, TenantKeys},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 
 use super::rows;
-use crate::ledger::{EvidenceRow, RecipientFilter, Result};
+use crate::ledger::{EvidenceRow, RecipientFilter, Result, candidates::address_columns, masking::masked};
 
 /// A page of a campaign's recipients, by number.
 pub(super) async fn list(
@@ -23,10 +23,7 @@ pub(super) async fn list(
     channel: Channel,
     filter: RecipientFilter,
 ) -> Result<Vec<RecipientStatus>> {
-    let (address, hash) = match channel {
-        Channel::Email => ("email", "email_hash"),
-        Channel::Sms => ("phone", "phone_hash"),
-    };
+    let (address, hash, _) = address_columns(channel);
     let sql = format!(
         "SELECT d.seq, d.key_epoch, d.state, d.detail, d.attempts, d.provider_id, d.updated_at_ms,
                 c.id AS contact_id, c.key, c.{address} AS address, c.{hash} AS hash
@@ -52,10 +49,7 @@ pub(super) async fn evidence(
     after: i64,
     limit: u32,
 ) -> Result<Vec<EvidenceRow>> {
-    let address = match channel {
-        Channel::Email => "email",
-        Channel::Sms => "phone",
-    };
+    let (address, ..) = address_columns(channel);
     let sql = format!(
         "SELECT d.seq, d.state, d.resends, c.id AS contact_id, c.key, c.{address} AS address
            FROM delivery d LEFT JOIN contact c ON c.id = d.contact_id
@@ -101,7 +95,7 @@ fn status(
         seq,
         send_key: send_keys.make(campaign, seq, epoch).to_string(),
         address_hash: hash.map(rows::hex),
-        address_masked: masked(row, keys, channel)?,
+        address_masked: masked_address(row, keys, channel)?,
         state: rows::word(row, "state")?,
         detail: (!detail.is_empty()).then_some(detail),
         attempts: rows::small_count(row, "attempts")?,
@@ -110,50 +104,11 @@ fn status(
     })
 }
 
-fn masked(row: &PgRow, keys: &TenantKeys, channel: Channel) -> Result<Option<String>> {
+fn masked_address(row: &PgRow, keys: &TenantKeys, channel: Channel) -> Result<Option<String>> {
     let (Some(id), Some(address)) =
         (row.try_get::<Option<i64>, _>("contact_id")?, row.try_get::<Option<&[u8]>, _>("address")?)
     else {
         return Ok(None);
     };
-    let column = match channel {
-        Channel::Email => Column::Email,
-        Channel::Sms => Column::Phone,
-    };
-    let opened = keys
-        .open_contact(ContactId(id), row.try_get("key")?)
-        .and_then(|key| key.open(column, address))
-        .ok()
-        .and_then(|address| String::from_utf8(address).ok());
-    Ok(opened.map(|address| mask(channel, &address)))
-}
-
-/// `anna@example.org` as `a***@e***.org`; `+33612345678` as `+336*****78`.
-fn mask(channel: Channel, address: &str) -> String {
-    match (channel, address.split_once('@')) {
-        (Channel::Email, Some((local, domain))) => {
-            let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
-            let ending = domain.rsplit_once('.').map_or("", |(_, ending)| ending);
-            format!("{}***@{}***.{ending}", first(local), first(domain))
-        }
-        _ => {
-            let digits = address.chars().count();
-            address
-                .chars()
-                .enumerate()
-                .map(|(at, digit)| if at < 4 || at + 2 >= digits { digit } else { '*' })
-                .collect()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mask_shows_the_ends_only() {
-        assert_eq!(mask(Channel::Email, "anna@example.org"), "a***@e***.org");
-        assert_eq!(mask(Channel::Sms, "+33612345678"), "+336******78");
-    }
+    Ok(masked(keys, ContactId(id), row.try_get("key")?, address, channel))
 }

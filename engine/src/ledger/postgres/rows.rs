@@ -4,7 +4,7 @@ use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-pub(super) use crate::ledger::columns::{json, optional_json, to_json, word};
+pub(super) use crate::ledger::columns::{hex, json, optional_json, to_json, word};
 use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
 
 /// The space of the advisory locks of idempotency keys: "DSPK". Gates' locks have one 64-bit key, these two of 32.
@@ -18,16 +18,6 @@ pub(super) fn count(row: &PgRow, column: &str) -> Result<u64> {
 /// A small count that cannot be below zero.
 pub(super) fn small_count(row: &PgRow, column: &str) -> Result<u32> {
     Ok(u32::try_from(row.try_get::<i16, _>(column)?).unwrap_or(0))
-}
-
-/// Hexadecimal digits of a hash, as people read them.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The answer of an earlier call with the same Idempotency-Key, if there is one. Waits for a call that is under way:

@@ -8,12 +8,15 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     clock::Entropy,
-    sealing::{Column, SendKeys, TenantKeys},
+    sealing::{Column, TenantKeys},
 };
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteLedger, campaigns::channel_of, lists::check_source, rows, tally::Moves, tenants::require_open};
-use crate::ledger::{LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage};
+use super::{SqliteLedger, lists::check_source, rows, tally::Moves, tenants::require_open};
+use crate::ledger::{
+    LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage,
+    campaign_rules::{channel_of, message_id, stream_key},
+};
 
 /// The stream a single message joins: made with its first one.
 struct Stream<'a> {
@@ -73,11 +76,6 @@ impl Messages for SqliteLedger {
             updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
         })
     }
-}
-
-/// The id a single message is asked for by: its first send key.
-fn message_id(send_keys: &SendKeys, campaign: CampaignId, seq: i64) -> String {
-    send_keys.make(campaign, seq, 0).to_string()
 }
 
 async fn store(
@@ -146,7 +144,7 @@ async fn list(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64) -> 
 }
 
 async fn campaign(conn: &mut SqliteConnection, stream: &Stream<'_>, now_ms: i64) -> Result<CampaignId> {
-    let key = format!("{}/{}/{}/{}", stream.tenant, stream.template.id, stream.terms.purpose, stream.terms.account);
+    let key = stream_key(stream.tenant, stream.template, &stream.terms);
     sqlx::query(
         "INSERT INTO campaign (id, tenant_id, name, lane, state, channel, purpose, unknown_policy, account, content,
                                stream_key, created_at_ms, launched_at_ms, expanded)

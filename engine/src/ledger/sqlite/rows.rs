@@ -4,7 +4,7 @@ use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row as _, SqliteConnection};
 
-pub(super) use crate::ledger::columns::{json, json_ranges, optional_json, to_json, word};
+pub(super) use crate::ledger::columns::{hex, json, json_ranges, optional_json, to_json, word};
 use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
 
 /// The ids as a JSON array, for `json_each`.
@@ -19,16 +19,6 @@ pub(super) fn json_numbers(numbers: &[i64]) -> String {
     }
     text.push(']');
     text
-}
-
-/// Hexadecimal digits of a hash, as `unhex` and people read them.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The answer of an earlier call with the same Idempotency-Key, if there is one.

@@ -13,6 +13,7 @@ use sqlx::{PgConnection, Row as _};
 use super::{hold, load};
 use crate::ledger::{
     LedgerError, Result,
+    campaign_rules::{check_audience, check_launch, set_going},
     postgres::{months::month_at, rows, tally::Moves, tenants::require_open},
 };
 
@@ -68,44 +69,12 @@ pub(super) async fn insert(
 pub(super) async fn launch(conn: &mut PgConnection, tenant: TenantId, id: CampaignId, now_ms: i64) -> Result<Campaign> {
     let campaign = hold(conn, tenant, id).await?;
     require_open(conn, tenant).await?;
-    if campaign.state == CampaignState::Cancelled && campaign.launched_at.is_none() {
-        return Err(LedgerError::conflict(
-            "campaign-state",
-            "this campaign was cancelled before it was launched, for good; make a new one",
-        ));
-    }
-    if campaign.state != CampaignState::Draft {
-        return Err(LedgerError::conflict(
-            "already-launched",
-            format!("this campaign was launched before; it is {} now", campaign.state),
-        ));
-    }
-    if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
-        return Err(LedgerError::conflict(
-            "campaign-expired",
-            "this campaign's expires_at has passed; make a new one with a later moment",
-        ));
-    }
+    check_launch(&campaign, now_ms)?;
     let audience = audience(conn, id, campaign.channel).await?;
-    if audience.importing {
-        return Err(LedgerError::conflict(
-            "import-running",
-            "an upload into one of this campaign's lists is still running; launch when it has ended",
-        ));
-    }
-    if audience.is_empty {
-        return Err(LedgerError::conflict(
-            "audience-empty",
-            format!(
-                "no contact in this campaign's lists has an address for {}; upload contacts first",
-                campaign.channel
-            ),
-        ));
-    }
-    let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
+    check_audience(campaign.channel, audience.importing, audience.is_empty)?;
     sqlx::query("UPDATE campaign SET state = $2, launched_at_ms = $3 WHERE id = $1")
         .bind(id.0)
-        .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
+        .bind(set_going(&campaign, now_ms).as_str())
         .bind(now_ms)
         .execute(&mut *conn)
         .await?;

@@ -12,16 +12,19 @@ use dispatch_schemas::{
     api::{
         campaigns::{Campaign, CampaignStopped, NewCampaign, Progress, RecipientStatus, Retried, Retry},
         limits::Windows,
-        templates::{Content, TemplateSource},
+        templates::TemplateSource,
         time::Moment,
     },
     ids::{CampaignId, ListId, TenantId},
-    states::{CampaignState, Channel, DeliveryState, UnknownPolicy},
+    states::{CampaignState, Channel, DeliveryState},
 };
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{PostgresLedger, lock_gates, recipients, rows, tenants::require_open};
-use crate::ledger::{Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result, Tenants};
+use crate::ledger::{
+    Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result, Tenants,
+    campaign_rules::{draft, set_going},
+};
 
 #[async_trait]
 impl Campaigns for PostgresLedger {
@@ -34,30 +37,7 @@ impl Campaigns for PostgresLedger {
         once: Option<&Once>,
     ) -> Result<Replayable<Campaign>> {
         let now_ms = self.now_ms();
-        let mut lists: Vec<ListId> = Vec::with_capacity(new.lists.len());
-        for list in &new.lists {
-            if !lists.contains(list) {
-                lists.push(*list);
-            }
-        }
-        let campaign = Campaign {
-            id: CampaignId::from_random(self.draw()),
-            name: new.name.clone(),
-            state: CampaignState::Draft,
-            pause_reason: None,
-            channel: channel_of(content),
-            purpose: new.purpose,
-            unknown_policy: new.unknown_policy.unwrap_or(UnknownPolicy::Verify),
-            account: account.to_owned(),
-            limits: new.limits,
-            lists,
-            send_at: new.send_at,
-            expires_at: new.expires_at,
-            sending_window: new.sending_window.clone(),
-            created_at: Moment::from_ms(now_ms),
-            launched_at: None,
-            ended_at: None,
-        };
+        let campaign = draft(CampaignId::from_random(self.draw()), new, content, account, now_ms);
         let content = rows::to_json(content)?;
         self.once("create_campaign", || async {
             let mut transaction = self.for_tenant(tenant).await?;
@@ -160,9 +140,8 @@ impl Campaigns for PostgresLedger {
                 state => return Err(LedgerError::not_now("resumed", state)),
             }
             require_open(&mut transaction, tenant).await?;
-            let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
             sqlx::query("UPDATE campaign SET state = $1, pause_reason = NULL WHERE id = $2")
-                .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
+                .bind(set_going(&campaign, now_ms).as_str())
                 .bind(id.0)
                 .execute(&mut *transaction)
                 .await?;
@@ -271,13 +250,6 @@ impl Campaigns for PostgresLedger {
             Ok(retried)
         })
         .await
-    }
-}
-
-pub(super) const fn channel_of(content: &TemplateSource) -> Channel {
-    match content.content {
-        Content::Email { .. } => Channel::Email,
-        Content::Sms { .. } => Channel::Sms,
     }
 }
 

@@ -13,6 +13,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::load;
 use crate::ledger::{
     LedgerError, Result,
+    campaign_rules::{check_audience, check_launch, set_going},
     sqlite::{rows, tally::Moves, tenants::require_open},
 };
 
@@ -70,24 +71,7 @@ pub(super) async fn launch(
 ) -> Result<Campaign> {
     let campaign = load(conn, tenant, id).await?;
     require_open(conn, tenant).await?;
-    if campaign.state == CampaignState::Cancelled && campaign.launched_at.is_none() {
-        return Err(LedgerError::conflict(
-            "campaign-state",
-            "this campaign was cancelled before it was launched, for good; make a new one",
-        ));
-    }
-    if campaign.state != CampaignState::Draft {
-        return Err(LedgerError::conflict(
-            "already-launched",
-            format!("this campaign was launched before; it is {} now", campaign.state),
-        ));
-    }
-    if campaign.expires_at.is_some_and(|at| at.as_ms() <= now_ms) {
-        return Err(LedgerError::conflict(
-            "campaign-expired",
-            "this campaign's expires_at has passed; make a new one with a later moment",
-        ));
-    }
+    check_launch(&campaign, now_ms)?;
     let importing = sqlx::query(
         "SELECT 1 FROM campaign_list l JOIN import i ON i.list_id = l.list_id
           WHERE l.campaign_id = ? AND i.state IN ('running', 'applying', 'rolling_back')",
@@ -95,12 +79,6 @@ pub(super) async fn launch(
     .bind(id.0)
     .fetch_optional(&mut *conn)
     .await?;
-    if importing.is_some() {
-        return Err(LedgerError::conflict(
-            "import-running",
-            "an upload into one of this campaign's lists is still running; launch when it has ended",
-        ));
-    }
     let audience = match campaign.channel {
         Channel::Email => {
             "SELECT 1 FROM campaign_list l CROSS JOIN contact c ON c.list_id = l.list_id
@@ -111,22 +89,14 @@ pub(super) async fn launch(
               WHERE l.campaign_id = ? AND c.phone_hash IS NOT NULL LIMIT 1"
         }
     };
-    if sqlx::query(audience).bind(id.0).fetch_optional(&mut *conn).await?.is_none() {
-        return Err(LedgerError::conflict(
-            "audience-empty",
-            format!(
-                "no contact in this campaign's lists has an address for {}; upload contacts first",
-                campaign.channel
-            ),
-        ));
-    }
-    let waits = campaign.send_at.is_some_and(|at| at.as_ms() > now_ms);
+    let anybody = sqlx::query(audience).bind(id.0).fetch_optional(&mut *conn).await?;
+    check_audience(campaign.channel, importing.is_some(), anybody.is_none())?;
     sqlx::query(
         "UPDATE campaign SET state = ?2, launched_at_ms = ?3,
                 expansion_until = (SELECT coalesce(max(id), 0) FROM contact) WHERE id = ?1",
     )
     .bind(id.0)
-    .bind(if waits { CampaignState::Scheduled } else { CampaignState::Running }.as_str())
+    .bind(set_going(&campaign, now_ms).as_str())
     .bind(now_ms)
     .execute(&mut *conn)
     .await?;
