@@ -22,6 +22,7 @@ pub mod shape;
 mod starting;
 pub mod strict_json;
 mod supply;
+mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 

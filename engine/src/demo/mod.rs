@@ -5,6 +5,7 @@
 //! what the fake providers logged.
 
 mod agreement;
+mod configuration;
 mod content;
 mod people;
 mod sandbox_process;
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use configuration::{kinds, settings};
 use dispatch_schemas::{
     api::{
         campaigns::{CampaignContent, NewCampaign, Progress},
@@ -27,7 +29,7 @@ use dispatch_schemas::{
     ids::{CampaignId, ListId, TenantId},
     states::{CampaignState, Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
 };
-use dispatch_workers::{delivery::Timing, providers::REGISTRY, sandbox::witness::WitnessKey};
+use dispatch_workers::sandbox::witness::WitnessKey;
 use futures_util::StreamExt as _;
 use sandbox_process::SandboxProcess;
 use serde::Serialize;
@@ -37,7 +39,7 @@ use crate::{
     engine::{Engine, Roles, StartError, open_ledger},
     import::loading::LoadError,
     ledger::LedgerError,
-    settings::{LedgerUrl, QueueUrl, Settings},
+    settings::{LedgerUrl, QueueUrl},
     telemetry::memory,
 };
 
@@ -246,67 +248,6 @@ async fn show(
 
 fn io(what: &'static str) -> impl Fn(std::io::Error) -> DemoError {
     move |source| DemoError::Io { what: what.to_owned(), source }
-}
-
-/// Which provider serves which channel.
-fn kinds(options: &DemoOptions) -> Result<BTreeMap<Channel, &'static str>, DemoError> {
-    let mut kinds = BTreeMap::from([(Channel::Email, "sendgrid"), (Channel::Sms, "infobip")]);
-    if let Some(wanted) = &options.provider {
-        let entry = REGISTRY.iter().find(|entry| entry.kind == wanted.as_str()).ok_or_else(|| {
-            let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.kind).collect();
-            DemoError::Option(format!("no provider is called `{wanted}`; there are: {}", known.join(", ")))
-        })?;
-        kinds.insert(entry.channel, entry.kind);
-    }
-    kinds.retain(|channel, _| options.channels.includes(*channel));
-    Ok(kinds)
-}
-
-fn settings(
-    options: &DemoOptions,
-    folder: &Path,
-    kinds: &BTreeMap<Channel, &'static str>,
-    sandbox: &SandboxProcess,
-    ledger_url: Option<LedgerUrl>,
-) -> Result<Settings, DemoError> {
-    let mut providers = toml::Table::new();
-    for kind in kinds.values() {
-        let mut account = toml::Table::new();
-        account.insert("kind".into(), (*kind).into());
-        account.insert("url".into(), sandbox.url(kind).into());
-        account.insert("requests_open_max".into(), requests_open(kind, options.batch).into());
-        account.insert("answer_timeout_s".into(), 5.into());
-        if let Some(batch) = options.batch {
-            account.insert("recipients_per_request".into(), i64::try_from(batch).unwrap_or(i64::MAX).into());
-        }
-        providers.insert((*kind).to_owned(), account.into());
-    }
-    let document = toml::Table::from_iter([("providers".to_owned(), toml::Value::from(providers))]);
-    let wrong = |error: String| DemoError::Option(format!("the demo's settings do not fit: {error}"));
-    let mut settings: Settings = document.try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-    for provider in settings.providers.values_mut() {
-        provider.key = Some(sandbox.api_key());
-    }
-    settings.ledger.url = ledger_url.unwrap_or_else(|| LedgerUrl::sqlite(folder.join("dispatch.db")));
-    settings.queue.url.clone_from(&options.queue_url);
-    settings.ledger.key_file = folder.join("dispatch.key");
-    // Short, so that a demo with faults ends while one watches. The order of the protocol's steps is the same.
-    settings.timing = Timing {
-        send_deadline_ms: 2_000,
-        answer_timeout_ms: 5_000,
-        reaper_grace_ms: 1_000,
-        provider_lag_ms: 1_000,
-        evidence_window_ms: 15_000,
-        retry_first_ms: 500,
-        retry_max_ms: 5_000,
-        ask_again_ms: 1_000,
-    };
-    Ok(settings)
-}
-
-/// Where a request holds one recipient, more of them are open: each waits for the sandbox's disk.
-fn requests_open(kind: &str, batch: Option<usize>) -> i64 {
-    if batch == Some(1) || matches!(kind, "smtp" | "brevo_sms") { 64 } else { 16 }
 }
 
 async fn list(engine: &Engine, tenant: TenantId) -> Result<ListId, DemoError> {

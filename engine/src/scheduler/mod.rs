@@ -4,6 +4,7 @@
 //! It does no per-recipient work of its own: each step is one statement over many. Everything it needs is in the
 //! ledger; what it keeps in memory (how far it has published) may be lost at any moment.
 
+mod desk;
 mod ended;
 mod endings;
 mod reconcile;
@@ -13,12 +14,12 @@ mod window;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+pub use desk::Desk;
 use dispatch_schemas::{
-    api::campaigns::StallReason,
     ids::CampaignId,
     states::{CampaignState, Channel, DeliveryState, Lane},
 };
@@ -31,7 +32,6 @@ use dispatch_workers::{
 use endings::Endings;
 pub use reconcile::Reconciler;
 use stall::Stalls;
-use tokio::sync::Notify;
 use window::Window;
 
 use crate::{
@@ -88,68 +88,6 @@ impl std::fmt::Debug for Scheduler {
     }
 }
 
-/// Where the rest of the engine meets the scheduler.
-#[derive(Debug, Default)]
-pub struct Desk {
-    wake: Notify,
-    /// Campaigns whose window is to be filled from the start again.
-    restarted: Mutex<Vec<CampaignId>>,
-    stalls: Mutex<HashMap<CampaignId, StallReason>>,
-    /// The schedulers that were alive at the last look, this one among them.
-    living: Mutex<Vec<i64>>,
-    /// When the scheduler last did its whole work.
-    beat: Mutex<Option<Duration>>,
-}
-
-impl Desk {
-    /// Something has changed: look now.
-    pub fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// A campaign goes on after a pause or a retry: what was published before may be gone.
-    pub fn restart(&self, campaign: CampaignId) {
-        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).push(campaign);
-        self.wake();
-    }
-
-    /// Why a campaign does not move, if it does not.
-    #[must_use]
-    pub fn stall(&self, campaign: CampaignId) -> Option<StallReason> {
-        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).get(&campaign).copied()
-    }
-
-    /// When the scheduler last did its whole work, on the monotonic clock.
-    #[must_use]
-    pub fn last_beat(&self) -> Option<Duration> {
-        *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_living(&self, living: Vec<i64>) {
-        *self.living.lock().unwrap_or_else(PoisonError::into_inner) = living;
-    }
-
-    fn living(&self) -> Vec<i64> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn beat(&self, now: Duration) {
-        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-
-    fn take_restarted(&self) -> Vec<CampaignId> {
-        std::mem::take(&mut self.restarted.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn put_back(&self, restarted: Vec<CampaignId>) {
-        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).extend(restarted);
-    }
-
-    fn set_stalls(&self, stalls: HashMap<CampaignId, StallReason>) {
-        *self.stalls.lock().unwrap_or_else(PoisonError::into_inner) = stalls;
-    }
-}
-
 impl Scheduler {
     /// Works until `stop` completes.
     pub async fn run(self, stop: impl Future<Output = ()>) {
@@ -175,7 +113,7 @@ impl Scheduler {
                     tokio::time::sleep(REST).await;
                     tokio::select! {
                         () = tokio::time::sleep(TICK) => {}
-                        () = self.desk.wake.notified() => {}
+                        () = self.desk.woken() => {}
                         () = self.queue.changed() => {}
                     }
                 }

@@ -6,6 +6,7 @@
 //! Look-ups go through a keyed hash ([`AddressHash`]) of the normalised address; the hash key differs per tenant, so
 //! one tenant's list can't be matched with another's. Destroying a contact's key destroys its data (crypto-shredding).
 
+mod cipher;
 mod keys;
 mod send_keys;
 

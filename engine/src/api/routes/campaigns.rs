@@ -15,7 +15,6 @@ use dispatch_schemas::{
             StallReason,
         },
         problems::{FieldError, ProblemDocument},
-        sending_window::BadWindow,
         templates::TemplateSource,
         time::Moment,
     },
@@ -32,6 +31,7 @@ use crate::{
         problem::{Answer, Problem},
         request::{Id, IdempotencyKey, Json, NoBody, OptionalJson, Parameters},
         supply::Supply,
+        terms,
     },
     ledger::{LedgerError, Replayable},
 };
@@ -39,8 +39,6 @@ use crate::{
 const LIST: &str = "campaigns";
 /// What a campaign paused through the API says of it.
 const BY_OPERATOR: &str = "operator";
-/// How far `send_at` may lie in the past: the clock of the client and the way of the request.
-const SLACK_MS: i64 = 60_000;
 
 /// Make a campaign
 ///
@@ -66,9 +64,9 @@ pub async fn create(
     let supply =
         Supply::of(context.api.ledger.as_ref(), caller.tenant, &new.lists).await.map_err(named_at("/lists"))?;
     let account = account(&context, message.channel(), new.account.as_deref());
-    let mut errors = times(&new, context.api.clock.now_ms());
-    errors.extend(lists(&new));
-    errors.extend(window(&new));
+    let mut errors = terms::times(&new, context.api.clock.now_ms());
+    errors.extend(terms::lists(&new));
+    errors.extend(terms::window(&new));
     let account = match account {
         Ok(account) if errors.is_empty() => account,
         Ok(_) => return Err(Problem::invalid(errors)),
@@ -88,7 +86,7 @@ pub async fn create(
         .map_err(named_at("/lists"))?;
     let location = format!("/v1/campaigns/{}", made.value.id);
     let mut warnings = content::warnings(&source, &message, &template);
-    warnings.extend(never_open(&new, context.api.clock.now_ms()));
+    warnings.extend(terms::never_open(&new, context.api.clock.now_ms()));
     let value = CreatedCampaign { campaign: made.value, warnings };
     Ok(created(&location, Replayable { value, replayed: made.replayed }))
 }
@@ -315,92 +313,4 @@ pub(super) fn account(context: &Context, channel: Channel, named: Option<&str>) 
         };
         FieldError::new("/account", detail)
     })
-}
-
-fn times(new: &NewCampaign, now_ms: i64) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if new.send_at.is_some_and(|at| at.as_ms() < now_ms - SLACK_MS) {
-        errors.push(FieldError::new("/send_at", "this moment has passed; give a later one, or none to send at once"));
-    }
-    if let Some(end) = new.expires_at {
-        if end.as_ms() <= now_ms {
-            errors.push(FieldError::new("/expires_at", "this moment has passed; nobody could be written to"));
-        } else if new.send_at.is_some_and(|at| at >= end) {
-            errors.push(FieldError::new("/expires_at", "it must be later than `send_at`"));
-        }
-    }
-    errors
-}
-
-fn window(new: &NewCampaign) -> Option<FieldError> {
-    let wrong = new.sending_window.as_ref()?.check().err()?;
-    let member = match wrong {
-        BadWindow::Empty => "end",
-        BadWindow::OpensAtMidnightsEnd => "start",
-        BadWindow::NoDays => "days",
-    };
-    Some(FieldError::new(format!("/sending_window/{member}"), wrong.to_string()))
-}
-
-/// What to say of a window that does not open between the campaign's start and its end.
-fn never_open(new: &NewCampaign, now_ms: i64) -> Option<String> {
-    let (window, end) = (new.sending_window.as_ref()?, new.expires_at?);
-    let from_ms = new.send_at.map_or(now_ms, |at| at.as_ms().max(now_ms));
-    let opens_in_time = window.opens_at(from_ms).is_some_and(|opens_ms| opens_ms < end.as_ms());
-    (!opens_in_time)
-        .then(|| "`sending_window` does not open before `expires_at`: nobody would be written to".to_owned())
-}
-
-fn lists(new: &NewCampaign) -> Vec<FieldError> {
-    let doubled = |index: usize| new.lists.get(..index).is_some_and(|before| before.contains(&new.lists[index]));
-    (0..new.lists.len())
-        .filter(|index| doubled(*index))
-        .map(|index| FieldError::new(format!("/lists/{index}"), "this list is named before; name it once"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use dispatch_schemas::{
-        api::limits::Windows,
-        ids::{ListId, TemplateId},
-        states::Purpose,
-    };
-
-    use super::*;
-
-    fn campaign(send_at: Option<i64>, expires_at: Option<i64>, lists: &[i64]) -> NewCampaign {
-        NewCampaign {
-            name: "n".to_owned(),
-            lists: lists.iter().copied().map(ListId).collect(),
-            content: CampaignContent::Stored { template: TemplateId(1) },
-            purpose: Purpose::Marketing,
-            unknown_policy: None,
-            account: None,
-            limits: Windows::default(),
-            send_at: send_at.map(Moment::from_ms),
-            expires_at: expires_at.map(Moment::from_ms),
-            sending_window: None,
-        }
-    }
-
-    fn wrong(errors: Vec<FieldError>) -> Vec<String> {
-        errors.into_iter().map(|error| error.pointer).collect()
-    }
-
-    #[test]
-    fn times_lie_ahead_and_in_order() {
-        let now = 1_000_000_000;
-        let at = |send_at, expires_at| wrong(times(&campaign(send_at, expires_at, &[1]), now));
-        assert_eq!(at(None, None), [""; 0]);
-        assert_eq!(at(Some(now - 5_000), Some(now + 1)), [""; 0]);
-        assert_eq!(at(Some(now - 61_000), None), ["/send_at"]);
-        assert_eq!(at(None, Some(now)), ["/expires_at"]);
-        assert_eq!(at(Some(now + 10), Some(now + 10)), ["/expires_at"]);
-    }
-
-    #[test]
-    fn a_list_is_named_once() {
-        assert_eq!(wrong(lists(&campaign(None, None, &[1, 2, 1, 2]))), ["/lists/2", "/lists/3"]);
-    }
 }
