@@ -14,7 +14,7 @@ pub(super) enum Changed {
 
 impl Limits {
     /// Makes a change to the limits of these scopes; for shared ones again and again until nobody else has changed them
-    /// meanwhile.
+    /// meanwhile. One that is there and was not seen yet is learned of by the first try.
     pub(super) async fn change<T>(
         &self,
         scopes: &[Scope],
@@ -58,17 +58,5 @@ impl Limits {
                 }
             }
         }
-    }
-
-    /// Learns of a shared limit that this process has not seen yet.
-    pub(super) async fn look_up(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        if !self.book().0.contains_key(scope) {
-            let before = shared.known();
-            let rows = shared.store.changed_since(0).await?;
-            let rows = rows.into_iter().filter(|row| row.scope == *scope).collect();
-            shared.learn(rows, &before, &mut self.book(), self.now());
-        }
-        Ok(())
     }
 }

@@ -98,9 +98,6 @@ impl Limits {
         if limits.is_unlimited() {
             return self.remove(scope).await;
         }
-        if self.shared.is_some() {
-            self.look_up(scope).await?;
-        }
         self.change(std::slice::from_ref(scope), |book, now| {
             let old = book.0.remove(scope);
             if old.as_ref().is_some_and(|old| old.limits == limits) {
