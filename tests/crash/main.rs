@@ -6,4 +6,5 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
 mod kills;
+mod look_ups;
 mod resends;

@@ -29,10 +29,11 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Unanswered requests looked at in one round.
 const GROUPS_MAX: u32 = 500;
-/// Look-ups of one account in one round: a log that hangs keeps the others waiting no longer than for so many.
+/// Requests to the log of one account in one round: one that hangs keeps the others waiting no longer than for so many.
 const LOOK_UPS_MAX: usize = 4;
-/// The shortest time between two look-ups of an account. Infobip allows 120 a minute.
-const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
+/// The shortest time between two requests to the log of an account. Infobip allows 120 a minute; a tenth is left to
+/// whoever else asks.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(555);
 /// How long a provider of class B keeps its log, less a margin: after this its "absent" says nothing. Infobip: 48 h.
 const LOG_KEPT_MS: i64 = 40 * 3_600_000;
 /// When a log that did not answer is asked again.
@@ -42,7 +43,7 @@ const HELD_LOOK_MS: i64 = 5_000;
 
 /// Settles unknown outcomes.
 pub struct Reconciler {
-    /// The scheduler it works beside: it looks after the same campaigns.
+    /// The scheduler it works beside: it looks after its share of the accounts, so that each log is asked by one.
     pub scheduler: i64,
     /// Where it learns which those are.
     pub desk: Arc<Desk>,
@@ -85,11 +86,13 @@ impl Reconciler {
     async fn round(&self) -> Result<(), LedgerError> {
         let living = self.desk.living();
         let mut campaigns = self.ledger.unfinished().await?;
-        campaigns.retain(|campaign| share::is_mine(campaign.id, self.scheduler, &living));
+        campaigns.retain(|campaign| share::is_my_account(&campaign.account, self.scheduler, &living));
         if campaigns.iter().all(|c| c.unknown == 0) {
             return Ok(());
         }
         let groups = self.ledger.unknown_due(self.clock.now_ms(), GROUPS_MAX).await?;
+        // Some that are due were not seen.
+        let crowded = groups.len() >= GROUPS_MAX as usize;
         let mut by_account: Vec<(&str, Vec<(&CampaignBrief, &UnknownGroup)>)> = Vec::new();
         for group in &groups {
             let Some(brief) = campaigns.iter().find(|c| c.id == group.campaign) else { continue };
@@ -98,7 +101,7 @@ impl Reconciler {
                 None => by_account.push((&brief.account, vec![(brief, group)])),
             }
         }
-        let rounds = by_account.into_iter().map(|(account, groups)| self.settle_account(account, groups));
+        let rounds = by_account.into_iter().map(|(account, groups)| self.settle_account(account, groups, crowded));
         join_all(rounds).await.into_iter().collect()
     }
 
@@ -106,33 +109,55 @@ impl Reconciler {
         &self,
         account: &str,
         groups: Vec<(&CampaignBrief, &UnknownGroup)>,
+        crowded: bool,
     ) -> Result<(), LedgerError> {
         let account = self.plans.account(account);
-        let mut look_ups = 0;
+        let now_ms = self.clock.now_ms();
+        let mut asked = Vec::new();
         for (brief, group) in groups {
-            let now_ms = self.clock.now_ms();
             let verdicts = match account {
                 None => each(group, |_| Verdict::Later(now_ms + HELD_LOOK_MS)),
                 Some(account) if self.must_look_up(account, group, now_ms) => {
-                    if look_ups == LOOK_UPS_MAX {
-                        continue;
-                    }
-                    if look_ups > 0 {
-                        tokio::time::sleep(LOOK_UP_EVERY).await;
-                    }
-                    look_ups += 1;
-                    self.looked_up(brief, account, group).await
+                    asked.push((brief, group));
+                    continue;
                 }
                 Some(account) => each(group, |delivery| self.verdict(brief, account, group, delivery, now_ms)),
             };
-            let now_ms = self.clock.now_ms();
-            AbortPoint::BeforeSettle.reached();
-            let seqs = self.ledger.settle(group.campaign, group.attempt, &verdicts, now_ms).await?;
-            AbortPoint::AfterSettle.reached();
-            // What is held waits in the ledger until it goes on.
-            if !seqs.is_empty() && brief.held(now_ms).is_none() {
-                self.queue.publish(Batch { campaign: brief.id, channel: brief.channel, lane: brief.lane, seqs });
+            self.settle(brief, group, &verdicts).await?;
+        }
+        let Some(account) = account else { return Ok(()) };
+        let mut room = LOOK_UPS_MAX * account.provider.questions_per_request();
+        let fits = asked.iter().take_while(|(_, group)| {
+            let had_room = room > 0;
+            room = room.saturating_sub(group.deliveries.len());
+            had_room
+        });
+        let fits = fits.count();
+        let surplus = asked.split_off(fits);
+        self.look_up(account, &asked).await?;
+        if crowded {
+            // They make room for others that are due and were not seen behind them.
+            for (brief, group) in surplus {
+                let verdicts = each(group, |_| Verdict::Later(now_ms + HELD_LOOK_MS));
+                self.settle(brief, group, &verdicts).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        brief: &CampaignBrief,
+        group: &UnknownGroup,
+        verdicts: &[(i64, Verdict)],
+    ) -> Result<(), LedgerError> {
+        let now_ms = self.clock.now_ms();
+        AbortPoint::BeforeSettle.reached();
+        let seqs = self.ledger.settle(group.campaign, group.attempt, verdicts, now_ms).await?;
+        AbortPoint::AfterSettle.reached();
+        // What is held waits in the ledger until it goes on.
+        if !seqs.is_empty() && brief.held(now_ms).is_none() {
+            self.queue.publish(Batch { campaign: brief.id, channel: brief.channel, lane: brief.lane, seqs });
         }
         Ok(())
     }
@@ -176,29 +201,54 @@ impl Reconciler {
         }
     }
 
-    /// Class B: what the provider's log says.
-    async fn looked_up(&self, brief: &CampaignBrief, account: &Account, group: &UnknownGroup) -> Vec<(i64, Verdict)> {
-        let questions: Vec<Question> = group
-            .deliveries
-            .iter()
-            .map(|delivery| Question {
-                key: self.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
-                batch_key: SendKeys::batch_key(group.root_token),
-                token: group.token,
-                claimed_at_ms: group.claimed_at_ms,
-            })
-            .collect();
-        let findings = account.provider.look_up(&questions).await;
-        let now_ms = self.clock.now_ms();
-        let findings = match findings {
-            Ok(findings) => findings,
-            Err(error) => {
-                tracing::warn!(account = %account.name, %error, "unknown outcomes wait for the provider's log");
-                return each(group, |_| Verdict::Later(now_ms + ASK_LATER_MS));
+    /// Class B: what the provider's log says. Each request asks about as many deliveries as the log takes, whichever
+    /// requests and campaigns they were in.
+    async fn look_up(&self, account: &Account, groups: &[(&CampaignBrief, &UnknownGroup)]) -> Result<(), LedgerError> {
+        let questions: Vec<Question> = groups.iter().flat_map(|(_, group)| self.questions(group)).collect();
+        let mut findings = Vec::with_capacity(questions.len());
+        for asked in questions.chunks(account.provider.questions_per_request()) {
+            match account.provider.look_up(asked).await {
+                Ok(found) => {
+                    let mut found = found.into_iter();
+                    findings.extend(asked.iter().map(|_| Some(found.next().unwrap_or(Finding::CannotTell))));
+                }
+                Err(error) => {
+                    tracing::warn!(account = %account.name, %error, "unknown outcomes wait for the provider's log");
+                    findings.extend(asked.iter().map(|_| None));
+                }
             }
-        };
+            tokio::time::sleep(LOOK_UP_EVERY).await;
+        }
+        let now_ms = self.clock.now_ms();
         let mut findings = findings.into_iter();
-        each(group, |delivery| match findings.next().unwrap_or(Finding::CannotTell) {
+        for (brief, group) in groups {
+            let verdicts = each(group, |delivery| match findings.next().flatten() {
+                Some(finding) => self.by_log(brief, group, delivery, finding, now_ms),
+                None => Verdict::Later(now_ms + ASK_LATER_MS),
+            });
+            self.settle(brief, group, &verdicts).await?;
+        }
+        Ok(())
+    }
+
+    fn questions(&self, group: &UnknownGroup) -> impl Iterator<Item = Question> {
+        group.deliveries.iter().map(|delivery| Question {
+            key: self.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
+            batch_key: SendKeys::batch_key(group.root_token),
+            token: group.token,
+            claimed_at_ms: group.claimed_at_ms,
+        })
+    }
+
+    fn by_log(
+        &self,
+        brief: &CampaignBrief,
+        group: &UnknownGroup,
+        delivery: &UnknownDelivery,
+        finding: Finding,
+        now_ms: i64,
+    ) -> Verdict {
+        match finding {
             Finding::Accepted { provider_id } => Verdict::Accepted { evidence: "log", provider_id },
             Finding::Refused(code) => Verdict::Refused(code.as_str().to_owned()),
             // Its log never had it, and it was tried often enough.
@@ -207,7 +257,7 @@ impl Reconciler {
             }
             Finding::Absent => Verdict::Absent,
             Finding::CannotTell => with_same_key(self.by_policy(brief, group, delivery, now_ms)),
-        })
+        }
     }
 
     /// Nobody can be asked: what the campaign wants done. Sending again has an end too.

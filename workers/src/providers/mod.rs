@@ -123,7 +123,13 @@ pub trait Provider: Send + Sync + 'static {
     /// per recipient, in their order.
     async fn send(&self, request: &Request<'_>) -> Answer;
 
-    /// Asks the provider's log about deliveries. One finding per question, in their order.
+    /// How many questions its log answers in one request; at least 1.
+    fn questions_per_request(&self) -> usize {
+        1
+    }
+
+    /// Asks the provider's log about deliveries. One finding per question, in their order. More questions than
+    /// [`Self::questions_per_request`] are asked in several requests, one right after the other.
     ///
     /// # Errors
     /// When the log did not answer; nothing is known then.

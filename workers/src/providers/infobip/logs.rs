@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The vendor takes 2,048 characters of ids; each of ours is 36 and a comma.
-const IDS_PER_REQUEST: usize = 2_048 / 37;
+pub(super) const IDS_PER_REQUEST: usize = 2_048 / 37;
 
 /// Most rows in an answer. Without it the log shows 50.
 const ROWS_MAX: usize = 1_000;

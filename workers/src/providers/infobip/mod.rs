@@ -68,6 +68,10 @@ impl Provider for Infobip {
         }
     }
 
+    fn questions_per_request(&self) -> usize {
+        logs::IDS_PER_REQUEST
+    }
+
     async fn look_up(&self, questions: &[Question]) -> Result<Vec<Finding>, LookUpError> {
         logs::look_up(questions, &self.client, &self.logs_url).await
     }

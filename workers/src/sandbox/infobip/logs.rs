@@ -1,6 +1,6 @@
 //! What Infobip remembers of the messages it had: by id for its log, and in a queue for its reports.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -17,6 +17,9 @@ const LOG_S: u64 = 48 * 3600;
 /// Most results of one question; [`RESULTS_DEFAULT`] where it says nothing.
 const RESULTS_MAX: usize = 1000;
 const RESULTS_DEFAULT: usize = 50;
+/// Most questions in a minute.
+const QUESTIONS_PER_MINUTE: usize = 120;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Longest list of message ids in a question.
 const IDS_BYTES_MAX: usize = 2048;
 /// Reports that wait to be fetched. Nobody need ever fetch them: the oldest make room for new ones.
@@ -74,11 +77,31 @@ pub(super) struct Logs {
     numbers: u64,
     entries: IdMap<[u8; 4]>,
     reports: VecDeque<(String, Entry)>,
+    /// When the questions of the last minute came, at most [`QUESTIONS_PER_MINUTE`].
+    asked: VecDeque<Duration>,
 }
 
 impl Logs {
     pub(super) fn new(now: Now) -> Self {
-        Self { start: now, numbers: now.wall_ms.unsigned_abs(), entries: IdMap::default(), reports: VecDeque::new() }
+        Self {
+            start: now,
+            numbers: now.wall_ms.unsigned_abs(),
+            entries: IdMap::default(),
+            reports: VecDeque::new(),
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// Counts a question. False when there were as many as a minute may have.
+    pub(super) fn may_ask(&mut self, now: Now) -> bool {
+        while self.asked.front().is_some_and(|at| now.monotonic.saturating_sub(*at) >= MINUTE) {
+            self.asked.pop_front();
+        }
+        let may = self.asked.len() < QUESTIONS_PER_MINUTE;
+        if may {
+            self.asked.push_back(now.monotonic);
+        }
+        may
     }
 
     /// A number no other message or request of this run has.

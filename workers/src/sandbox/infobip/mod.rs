@@ -177,9 +177,10 @@ impl Infobip {
         Self { logs: Mutex::new(Logs::new(now)) }
     }
 
-    /// `GET /sms/3/logs`.
+    /// `GET /sms/3/logs`, at most 120 times a minute.
     pub(super) fn logs(&self, query: &str, now: Now) -> ApiAnswer {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).logs(query, now)
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if logs.may_ask(now) { logs.logs(query, now) } else { Self::refuse(Refusal::Throttled, now) }
     }
 
     /// `GET /sms/3/reports`; each report is given once.

@@ -115,6 +115,15 @@ async fn the_log_can_be_asked_by_message_id_again_and_again() {
 }
 
 #[tokio::test]
+async fn the_log_answers_120_questions_a_minute() {
+    let sandbox = Sandbox::start("").await;
+    for _ in 0..120 {
+        assert_eq!(sandbox.get("/sms/3/logs?messageId=a", AUTH).await.status, 200);
+    }
+    assert_eq!(sandbox.get("/sms/3/logs?messageId=a", AUTH).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_report_is_given_once() {
     let sandbox = Sandbox::start("").await;
     sandbox.post(PATH, AUTH, &messages(&["a", "b", "c"])).await;
