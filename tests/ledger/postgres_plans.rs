@@ -20,6 +20,8 @@ use crate::{
 const DELIVERIES: i64 = 60_000;
 /// How many numbers an explained batch has.
 const BATCH: i64 = 1_000;
+/// Begins what is said of a step that finds deliveries by less than their whole key.
+const BY_KEY: &str = "finds deliveries by";
 
 #[test]
 fn no_statement_reads_a_large_table_from_end_to_end() {
@@ -33,30 +35,39 @@ fn no_statement_reads_a_large_table_from_end_to_end() {
     runtime.block_on(async {
         let database = Database::with_deliveries(DELIVERIES).await;
         run_batches(&database).await;
-        fill_other_tables(&database).await;
         let seen = statements.take();
-        let mut wrong = Vec::new();
-        for mode in ["force_custom_plan", "force_generic_plan"] {
-            let mut explained = 0;
-            let mut conn = database.connect_with(&SETTINGS).await;
-            sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut conn).await.unwrap();
-            for sql in &seen {
-                let verb = sql.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
-                if matches!(verb.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "WITH") && sql.contains('$') {
-                    explained += 1;
-                    let plan = explain(&mut conn, sql).await;
-                    look_at(&plan, &mut |step| {
-                        if let Some(fault) = fault(step) {
-                            wrong.push(format!("{mode}: {fault}\n  in {sql}"));
-                        }
-                    });
-                }
-            }
-            assert!(explained > 25, "the statements were seen: {explained}");
-            conn.close().await.unwrap();
-        }
+        // Of a campaign that began a moment ago the server has no statistics. Small tables may be read as it likes.
+        let mut wrong = faults_of(&database, &seen, "never counted").await;
+        wrong.retain(|fault| fault.contains(BY_KEY));
+        fill_other_tables(&database).await;
+        wrong.extend(faults_of(&database, &seen, "counted").await);
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     });
+}
+
+/// What is wrong with the plans of these statements.
+async fn faults_of(database: &Database, seen: &std::collections::BTreeSet<String>, what: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let mut explained = 0;
+        let mut conn = database.connect_with(&SETTINGS).await;
+        sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut conn).await.unwrap();
+        for sql in seen {
+            let verb = sql.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
+            if matches!(verb.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "WITH") && sql.contains('$') {
+                explained += 1;
+                let plan = explain(&mut conn, sql).await;
+                look_at(&plan, &mut |step| {
+                    if let Some(fault) = fault(step) {
+                        wrong.push(format!("{what}, {mode}: {fault}\n  in {sql}"));
+                    }
+                });
+            }
+        }
+        assert!(explained > 25, "the statements were seen: {explained}");
+        conn.close().await.unwrap();
+    }
+    wrong
 }
 
 /// All that runs once per batch, chunk or sweep.
@@ -210,7 +221,7 @@ fn fault(step: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     }
     if index.starts_with("delivery_") {
         if ["(month = ", "(campaign_id = ", "(seq "].iter().any(|part| !condition.contains(part)) {
-            return Some(format!("finds deliveries by {condition}"));
+            return Some(format!("{BY_KEY} {condition}"));
         }
         // Without a month at hand all partitions are in the plan, and the month read from a row picks one.
         if !index.starts_with(&format!("delivery_{MONTH}")) && !condition.contains("(month = waiting.month)") {

@@ -4,6 +4,7 @@
 use std::{
     str::FromStr as _,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
     states::{Channel, Lane, Purpose},
 };
+use dispatch_tests::support::wait;
 use dispatch_workers::{
     clock::{Clock, SystemClock, SystemEntropy, random},
     delivery::{Account, Claim, Claimed, Claims as _, Outcome, Plan, Record},
@@ -68,10 +70,12 @@ impl Drop for Database {
         let dropped = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 let mut conn = PgConnection::connect_with(&server).await.unwrap();
-                sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
-                    .execute(&mut conn)
-                    .await
-                    .unwrap();
+                // The server's own process may be tidying up in it, which nobody but its owner may end.
+                wait::until("the database is dropped", Duration::from_secs(60), async || {
+                    let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                    sqlx::query(AssertSqlSafe(sql)).execute(&mut conn).await.ok()
+                })
+                .await;
             });
         });
         assert!(dropped.join().is_ok() || std::thread::panicking(), "the database is dropped");

@@ -130,11 +130,12 @@ async fn emptied(conn: &mut PgConnection, name: &str, spare: &str) -> bool {
 }
 
 /// Ends whoever has a lock on anything in a schema. The test is over, but its runtime stands still meanwhile: a
-/// transaction it left open would be in the way until the server ends it.
+/// transaction it left open would be in the way until the server ends it. The server's own tidying makes way by itself.
 async fn end_holders(conn: &mut PgConnection, name: &str) {
     let holders = "
         SELECT pg_terminate_backend(pid, 5000)
           FROM (SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                       JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user
                  WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                    AND c.relnamespace = to_regnamespace($1) AND l.pid <> pg_backend_pid()) AS holder";
     sqlx::query(holders).bind(name).execute(conn).await.unwrap();

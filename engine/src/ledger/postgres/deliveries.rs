@@ -1,8 +1,10 @@
 //! How statements find deliveries: by month, campaign and number, always all three.
 //!
 //! The month picks the partition; it comes from the campaign and never changes, so it is read once per process. The
-//! numbers of a batch come as two ends where they are a run, as an array else: either way each is found by its whole
-//! key.
+//! numbers of a batch come as two ends where they are a run, and as an array else, whose ends are looked at too ([`among`]).
+//! The ends keep the server from walking through a whole campaign: of one that began a moment ago it has no statistics, takes it for a few rows, and would
+//! rather read them all than look each number up. For the same reason what belongs to each number comes as an array
+//! beside theirs ([`beside`]) and not as a table to be joined.
 
 use std::sync::PoisonError;
 
@@ -77,7 +79,7 @@ impl<'a> Numbers<'a> {
     pub(super) fn condition(&self, column: &str, at: usize) -> String {
         match self {
             Self::Run(..) => format!("{column} BETWEEN ${at} AND ${}", at + 1),
-            Self::These(_) => format!("{column} = ANY(${at})"),
+            Self::These(_) => among(column, at),
         }
     }
 
@@ -88,4 +90,23 @@ impl<'a> Numbers<'a> {
             Self::These(numbers) => query.bind(*numbers),
         }
     }
+}
+
+/// Numbers as [`among`] and [`beside`] need them.
+pub(super) fn ascending(numbers: impl IntoIterator<Item = i64>) -> Vec<i64> {
+    let mut numbers: Vec<i64> = numbers.into_iter().collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The condition that a column is among the numbers of the array `$at`, which is ascending.
+pub(super) fn among(column: &str, at: usize) -> String {
+    let numbers = format!("(${at}::bigint[])");
+    format!("{column} BETWEEN {numbers}[1] AND {numbers}[cardinality{numbers}] AND {column} = ANY{numbers}")
+}
+
+/// What belongs to the number in `column`: the element of the array `values` at its place in the array `$numbers`,
+/// which is ascending and has it.
+pub(super) fn beside(column: &str, numbers: usize, values: &str) -> String {
+    format!("({values})[width_bucket({column}, ${numbers}::bigint[])]")
 }

@@ -35,20 +35,24 @@ impl PostgresLedger {
         // A pause or a cancel comes before this chunk or after it: a cancelled campaign gets no recipients behind those
         // that were stopped.
         lock_gates_shared(&mut transaction, tenant).await?;
-        let added = expand(&mut transaction, (tenant, kept), contacts_max, now_ms).await?;
+        let (added, recipients) = expand(&mut transaction, (tenant, kept), contacts_max, now_ms).await?;
         transaction.commit().await?;
+        if added > 0 {
+            self.count_again(&format!("delivery_{}", kept.month), recipients).await;
+        }
         Ok(added)
     }
 }
 
+/// Returns how many recipients were added, and how many the campaign has now.
 async fn expand(
     conn: &mut PgConnection,
     (tenant, kept): (TenantId, Kept),
     contacts_max: u32,
     now_ms: i64,
-) -> Result<u64> {
+) -> Result<(u64, i64)> {
     let campaign = kept.campaign;
-    let Some(mut cursor) = lock_cursor(conn, campaign).await? else { return Ok(0) };
+    let Some(mut cursor) = lock_cursor(conn, campaign).await? else { return Ok((0, 0)) };
     loop {
         let Some(list) = list_at(conn, campaign, cursor.position).await? else {
             sqlx::query("UPDATE expansion SET done = true, list_position = $2, contact_id = 0 WHERE campaign_id = $1")
@@ -56,7 +60,7 @@ async fn expand(
                 .bind(cursor.position)
                 .execute(conn)
                 .await?;
-            return Ok(0);
+            return Ok((0, cursor.next_seq));
         };
         // The chunk is a range of contacts looked at, so that one without any recipient moves the cursor too.
         let upto: Option<i64> = sqlx::query(
@@ -71,7 +75,8 @@ async fn expand(
         .await?
         .try_get(0)?;
         if let Some(upto) = upto {
-            return add(conn, (tenant, kept), &cursor, (list, upto), now_ms).await;
+            let added = add(conn, (tenant, kept), &cursor, (list, upto), now_ms).await?;
+            return Ok((added, cursor.next_seq.saturating_add(i64::try_from(added).unwrap_or(i64::MAX))));
         }
         cursor.position += 1;
         cursor.after = 0;

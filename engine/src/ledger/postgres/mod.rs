@@ -29,6 +29,7 @@ mod recipients;
 mod retrying;
 mod rows;
 mod schedule;
+mod statistics;
 mod tally;
 mod templates;
 mod tenants;

@@ -15,7 +15,7 @@ use crate::ledger::{
     candidates::{Claimer, Closed, Sifted},
     columns,
     postgres::{
-        deliveries::{Kept, Numbers},
+        deliveries::{Kept, Numbers, among, ascending},
         tally::Moves,
     },
 };
@@ -88,21 +88,23 @@ async fn leave_unknown(
     if seqs.is_empty() {
         return Ok(());
     }
-    let done = sqlx::query(
+    let sql = format!(
         "WITH doubted AS (
              UPDATE delivery SET state = 'unknown', detail = 'key_too_old', next_at_ms = $4, updated_at_ms = $4
-              WHERE month = $1 AND campaign_id = $2 AND seq = ANY($3) AND state = 'ready' RETURNING seq)
+              WHERE month = $1 AND campaign_id = $2 AND state = 'ready' AND {} RETURNING seq)
          INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
          SELECT $2, seq, $5, $1, 'unknown', $4 FROM doubted",
-    )
-    .bind(kept.month)
-    .bind(claimer.campaign.0)
-    .bind(seqs)
-    .bind(claimer.now_ms)
-    .bind(claimer.tenant.0)
-    .execute(conn)
-    .await?
-    .rows_affected();
+        among("seq", 3)
+    );
+    let done = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(claimer.campaign.0)
+        .bind(ascending(seqs.iter().copied()))
+        .bind(claimer.now_ms)
+        .bind(claimer.tenant.0)
+        .execute(conn)
+        .await?
+        .rows_affected();
     moves.left(DeliveryState::Ready, "", done);
     moves.entered(DeliveryState::Unknown, "", done);
     Ok(())
@@ -121,19 +123,21 @@ async fn stop(
         groups.entry(key).or_insert_with(|| (delivery, Vec::new())).1.push(delivery.seq);
     }
     for (delivery, seqs) in groups.values() {
-        let done = sqlx::query(
+        let sql = format!(
             "UPDATE delivery SET state = $4, detail = $5, updated_at_ms = $6
-              WHERE month = $1 AND campaign_id = $2 AND seq = ANY($3) AND state = 'ready'",
-        )
-        .bind(kept.month)
-        .bind(claimer.campaign.0)
-        .bind(seqs)
-        .bind(delivery.state.as_str())
-        .bind(delivery.reason.as_str())
-        .bind(claimer.now_ms)
-        .execute(&mut *conn)
-        .await?
-        .rows_affected();
+              WHERE month = $1 AND campaign_id = $2 AND state = 'ready' AND {}",
+            among("seq", 3)
+        );
+        let done = sqlx::query(AssertSqlSafe(sql))
+            .bind(kept.month)
+            .bind(claimer.campaign.0)
+            .bind(ascending(seqs.iter().copied()))
+            .bind(delivery.state.as_str())
+            .bind(delivery.reason.as_str())
+            .bind(claimer.now_ms)
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
         moves.left(DeliveryState::Ready, "", done);
         moves.entered(delivery.state, delivery.reason.as_str(), done);
     }

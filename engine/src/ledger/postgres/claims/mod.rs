@@ -25,7 +25,7 @@ use record::{Batch, record_batch};
 
 use super::{
     PostgresLedger,
-    deliveries::{Kept, Numbers},
+    deliveries::{Kept, Numbers, among, ascending, beside},
     lock_gates_shared,
     tally::Moves,
 };
@@ -120,24 +120,25 @@ impl PostgresLedger {
         waits.dedup_by_key(|(seq, _)| *seq);
         let (seqs, at_ms): (Vec<i64>, Vec<i64>) = waits.into_iter().unzip();
         let mut transaction = self.engine.begin().await?;
-        let done = sqlx::query(
+        let numbers = Numbers::of(&seqs);
+        let sql = format!(
             "WITH deferred AS (
-                 UPDATE delivery d SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = w.at_ms,
+                 UPDATE delivery d SET state = 'retry_wait', detail = 'destination_limit', next_at_ms = {},
                         updated_at_ms = $5
-                   FROM unnest($3::bigint[], $4::bigint[]) w(seq, at_ms)
-                  WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = w.seq AND d.state = 'ready'
-                 RETURNING d.seq, d.tenant_id, w.at_ms)
+                  WHERE d.month = $1 AND d.campaign_id = $2 AND d.state = 'ready' AND {}
+                 RETURNING d.seq, d.tenant_id, d.next_at_ms)
              INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
-             SELECT $2, seq, tenant_id, $1, 'retry_wait', at_ms FROM deferred",
-        )
-        .bind(month)
-        .bind(plan.campaign.0)
-        .bind(seqs)
-        .bind(at_ms)
-        .bind(self.now_ms())
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+             SELECT $2, seq, tenant_id, $1, 'retry_wait', next_at_ms FROM deferred",
+            beside("d.seq", 3, "$4::bigint[]"),
+            numbers.condition("d.seq", 6)
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(month)
+            .bind(plan.campaign.0)
+            .bind(&seqs)
+            .bind(at_ms)
+            .bind(self.now_ms());
+        let done = numbers.bind(query).execute(&mut *transaction).await?.rows_affected();
         let mut moves = Moves::default();
         moves.left(DeliveryState::Ready, "", done);
         moves.entered(DeliveryState::RetryWait, "", done);
@@ -362,13 +363,14 @@ pub(super) async fn stop_reasons(
                       WHERE g.tenant_id = $4 AND g.address_hash = c.{hash} AND g.reason IN ({reasons}) LIMIT 1)
                     END AS gate
                FROM delivery d LEFT JOIN contact c ON c.id = d.contact_id
-              WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3)) looked_at
-          WHERE gate IS NOT NULL"
+              WHERE d.month = $1 AND d.campaign_id = $2 AND {}) looked_at
+          WHERE gate IS NOT NULL",
+        among("d.seq", 3)
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(kept.month)
         .bind(kept.campaign.0)
-        .bind(seqs)
+        .bind(ascending(seqs.iter().copied()))
         .bind(campaign.try_get::<i64, _>("tenant_id")?)
         .fetch_all(conn)
         .await?;

@@ -13,7 +13,7 @@ use crate::ledger::{
     Result, columns,
     outcomes::{Earlier, Group, Member, Next, Repeats, grouped, to_be_asked_for_earlier},
     postgres::{
-        deliveries::{Kept, Numbers},
+        deliveries::{Kept, Numbers, among, ascending, beside},
         tally::Moves,
     },
 };
@@ -65,14 +65,14 @@ async fn write_group(
     members: &[Member<'_>],
     now_ms: i64,
 ) -> Result<u64> {
-    let seqs: Vec<i64> = members.iter().map(|member| member.seq).collect();
-    let first = members.first().and_then(|member| member.provider_id);
-    let share_one_id = members.iter().all(|member| member.provider_id == first);
-    let (numbers, ids) = (Numbers::of(&seqs), members.iter().map(|member| member.provider_id).collect::<Vec<_>>());
-    let (provider_id, from, condition) = if share_one_id {
-        ("$11", "", numbers.condition("d.seq", 12))
+    let (seqs, ids) = by_number(members);
+    let first = ids.first().copied().flatten();
+    let share_one_id = ids.iter().all(|id| *id == first);
+    let numbers = Numbers::of(&seqs);
+    let (provider_id, condition) = if share_one_id {
+        ("$11".to_owned(), numbers.condition("d.seq", 12))
     } else {
-        ("m.provider_id", "FROM unnest($11::text[], $12::bigint[]) m(provider_id, seq)", "d.seq = m.seq".to_owned())
+        (beside("d.seq", 12, "$11::text[]"), numbers.condition("d.seq", 13))
     };
     let update = format!(
         "UPDATE delivery d SET state = $4, detail = $5, next_at_ms = $6, attempts = d.attempts + $7,
@@ -83,7 +83,7 @@ async fn write_group(
                                            ELSE d.duplicate_proves END,
                 first_sent_at_ms = CASE WHEN $8 = 'refused' OR $8 = 'unused' AND NOT d.duplicate_proves THEN NULL
                                         ELSE d.first_sent_at_ms END,
-                alone = d.alone OR $9, updated_at_ms = $10, provider_id = coalesce({provider_id}, d.provider_id) {from}
+                alone = d.alone OR $9, updated_at_ms = $10, provider_id = coalesce({provider_id}, d.provider_id)
           WHERE d.month = $1 AND d.campaign_id = $2 AND {condition} AND d.attempt_id = $3 AND d.state = 'claimed'"
     );
     // What waits from now on is found by its time.
@@ -106,8 +106,15 @@ async fn write_group(
         .bind(next.key.as_str())
         .bind(next.alone)
         .bind(now_ms);
-    let query = if share_one_id { numbers.bind(query.bind(first)) } else { query.bind(&ids).bind(&seqs) };
-    Ok(query.execute(conn).await?.rows_affected())
+    let query = if share_one_id { query.bind(first) } else { query.bind(&ids).bind(&seqs) };
+    Ok(numbers.bind(query).execute(conn).await?.rows_affected())
+}
+
+/// Numbers, ascending, and what the provider calls each.
+fn by_number<'a>(members: impl IntoIterator<Item = &'a Member<'a>>) -> (Vec<i64>, Vec<Option<&'a str>>) {
+    let mut pairs: Vec<_> = members.into_iter().map(|member| (member.seq, member.provider_id)).collect();
+    pairs.sort_unstable();
+    pairs.into_iter().unzip()
 }
 
 /// The variables of single messages are not kept past their end.
@@ -116,16 +123,18 @@ pub(in crate::ledger::postgres) async fn forget_messages(
     kept: Kept,
     seqs: &[i64],
 ) -> Result<()> {
-    sqlx::query(
+    let sql = format!(
         "DELETE FROM message WHERE campaign_id = $2 AND seq = ANY(ARRAY(
-             SELECT d.seq FROM delivery d WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3)
+             SELECT d.seq FROM delivery d WHERE d.month = $1 AND d.campaign_id = $2 AND {}
                 AND d.state IN ('accepted', 'failed', 'expired', 'stopped', 'unknown_final')))",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(seqs)
-    .execute(conn)
-    .await?;
+        among("d.seq", 3)
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(ascending(seqs.iter().copied()))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -158,15 +167,17 @@ async fn earlier_of(conn: &mut PgConnection, kept: Kept, outcomes: &[(i64, Outco
     if asked.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = sqlx::query(
+    let sql = format!(
         "SELECT d.seq, d.doubted, d.duplicate_proves FROM delivery d
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND (d.doubted OR d.duplicate_proves)",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(asked)
-    .fetch_all(conn)
-    .await?;
+          WHERE d.month = $1 AND d.campaign_id = $2 AND (d.doubted OR d.duplicate_proves) AND {}",
+        among("d.seq", 3)
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(ascending(asked))
+        .fetch_all(conn)
+        .await?;
     rows.iter()
         .map(|row| {
             let (doubted, duplicate_proves) = (row.try_get("doubted")?, row.try_get("duplicate_proves")?);
@@ -183,17 +194,19 @@ async fn accept_late(
     now_ms: i64,
     moves: &mut Moves,
 ) -> Result<()> {
-    let seqs: Vec<i64> = members.iter().map(|member| member.seq).collect();
-    let found = sqlx::query(
+    let seqs = ascending(members.iter().map(|member| member.seq));
+    let sql = format!(
         "SELECT d.seq, d.state, d.detail FROM delivery d
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND d.state <> 'accepted'
+          WHERE d.month = $1 AND d.campaign_id = $2 AND d.state <> 'accepted' AND {}
           ORDER BY d.seq FOR UPDATE",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(&seqs)
-    .fetch_all(&mut *conn)
-    .await?;
+        among("d.seq", 3)
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(&seqs)
+        .fetch_all(&mut *conn)
+        .await?;
     if found.is_empty() {
         return Ok(());
     }
@@ -203,25 +216,19 @@ async fn accept_late(
         moves.left(columns::word(row, "state")?, row.try_get("detail")?, 1);
         moves.entered(DeliveryState::Accepted, "", 1);
     }
-    let (seqs, ids): (Vec<i64>, Vec<Option<&str>>) = members
-        .iter()
-        .filter(|member| late.contains(&member.seq))
-        .map(|member| (member.seq, member.provider_id))
-        .unzip();
-    sqlx::query(
+    let (seqs, ids) = by_number(members.iter().filter(|member| late.contains(&member.seq)));
+    let numbers = Numbers::of(&seqs);
+    let sql = format!(
         "WITH waited AS (DELETE FROM waiting WHERE campaign_id = $2 AND seq = ANY($3::bigint[]))
          UPDATE delivery d SET state = 'accepted', detail = 'late_answer', next_at_ms = NULL,
-                provider_id = coalesce(m.provider_id, d.provider_id), updated_at_ms = $5
-           FROM unnest($3::bigint[], $4::text[]) m(seq, provider_id)
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = m.seq",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(seqs)
-    .bind(ids)
-    .bind(now_ms)
-    .execute(conn)
-    .await?;
+                provider_id = coalesce({}, d.provider_id), updated_at_ms = $5
+          WHERE d.month = $1 AND d.campaign_id = $2 AND {}",
+        beside("d.seq", 3, "$4::text[]"),
+        numbers.condition("d.seq", 6)
+    );
+    let query =
+        sqlx::query(AssertSqlSafe(sql)).bind(kept.month).bind(kept.campaign.0).bind(&seqs).bind(ids).bind(now_ms);
+    numbers.bind(query).execute(conn).await?;
     metrics::counter!("dispatch_unknown_settled_total", "how" => "late_answer").increment(late.len() as u64);
     Ok(())
 }

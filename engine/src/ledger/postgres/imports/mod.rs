@@ -126,6 +126,7 @@ impl Imports for PostgresLedger {
     ) -> Result<()> {
         let tenant = self.tenant_of(import).await?;
         let fields = rows::to_json(&fields)?;
+        let added = i64::try_from(totals.added).unwrap_or(i64::MAX);
         let (totals, report, now_ms) = (rows::to_json(totals)?, rows::to_json(report)?, self.now_ms());
         let state = self
             .repeatable("begin_apply_import", || async {
@@ -146,6 +147,7 @@ impl Imports for PostgresLedger {
                 Ok(state)
             })
             .await?;
+        self.count_again("contact", added).await;
         match state {
             ImportState::Applying => self.apply_import(tenant, import).await,
             // An answer that was lost on its way.

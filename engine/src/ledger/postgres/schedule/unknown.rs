@@ -12,7 +12,7 @@ use crate::ledger::{
     Result, UnknownDelivery, UnknownGroup, Verdict, columns,
     postgres::{
         claims::{record::forget_messages, stop_reasons, token},
-        deliveries::{Kept, Numbers},
+        deliveries::{Kept, Numbers, among, ascending, beside},
         tally::Moves,
     },
     verdicts::{Settled, provider_id, settled},
@@ -221,18 +221,20 @@ async fn lock_unknown(
     attempt: AttemptId,
     verdicts: &[(i64, Verdict)],
 ) -> Result<HashSet<i64>> {
-    let seqs: Vec<i64> = verdicts.iter().map(|(seq, _)| *seq).collect();
-    let rows = sqlx::query(
+    let seqs = ascending(verdicts.iter().map(|(seq, _)| *seq));
+    let sql = format!(
         "SELECT d.seq FROM delivery d
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND d.attempt_id = $4 AND d.state = 'unknown'
+          WHERE d.month = $1 AND d.campaign_id = $2 AND d.attempt_id = $4 AND d.state = 'unknown' AND {}
           ORDER BY d.seq FOR UPDATE",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(seqs)
-    .bind(attempt.0)
-    .fetch_all(conn)
-    .await?;
+        among("d.seq", 3)
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(seqs)
+        .bind(attempt.0)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -244,7 +246,10 @@ async fn write_group(
     members: &[(i64, Option<&str>)],
     now_ms: i64,
 ) -> Result<u64> {
-    let (seqs, ids): (Vec<i64>, Vec<Option<&str>>) = members.iter().copied().unzip();
+    let mut members = members.to_vec();
+    members.sort_unstable();
+    let (seqs, ids): (Vec<i64>, Vec<Option<&str>>) = members.into_iter().unzip();
+    let (numbers, id) = (Numbers::of(&seqs), beside("d.seq", 3, "$4::text[]"));
     let waits = match settled.next_at_ms {
         Some(_) => "UPDATE waiting SET next_at_ms = $7 WHERE campaign_id = $2 AND seq = ANY($3::bigint[])",
         None => "DELETE FROM waiting WHERE campaign_id = $2 AND seq = ANY($3::bigint[])",
@@ -252,28 +257,26 @@ async fn write_group(
     let sql = format!(
         "WITH waits AS ({waits})
          UPDATE delivery d SET state = $5, detail = CASE $6 WHEN '' THEN d.detail ELSE $6 END, next_at_ms = $7,
-                provider_id = coalesce(m.provider_id, d.provider_id), resends = d.resends + $8::boolean::int, updated_at_ms = $10,
+                provider_id = coalesce({id}, d.provider_id), resends = d.resends + $8::boolean::int, updated_at_ms = $10,
                 root_id = CASE $9 WHEN 'renewed' THEN NULL ELSE d.root_id END,
                 first_sent_at_ms = CASE WHEN $9 IN ('renewed', 'refused') THEN NULL ELSE d.first_sent_at_ms END,
                 key_epoch = least(d.key_epoch + ($9 = 'refused')::int, 255),
                 doubted = CASE WHEN $9 IN ('absent', 'refused') THEN false ELSE d.doubted END,
                 duplicate_proves = CASE $9 WHEN 'absent' THEN true WHEN 'renewed' THEN true WHEN 'refused' THEN false
                                            ELSE d.duplicate_proves END
-           FROM unnest($3::bigint[], $4::text[]) m(seq, provider_id)
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = m.seq"
+          WHERE d.month = $1 AND d.campaign_id = $2 AND {}",
+        numbers.condition("d.seq", 11)
     );
-    let done = sqlx::query(AssertSqlSafe(sql))
+    let query = sqlx::query(AssertSqlSafe(sql))
         .bind(kept.month)
         .bind(kept.campaign.0)
-        .bind(seqs)
+        .bind(&seqs)
         .bind(ids)
         .bind(settled.state.as_str())
         .bind(settled.detail)
         .bind(settled.next_at_ms)
         .bind(settled.resent)
         .bind(settled.key.as_str())
-        .bind(now_ms)
-        .execute(conn)
-        .await?;
-    Ok(done.rows_affected())
+        .bind(now_ms);
+    Ok(numbers.bind(query).execute(conn).await?.rows_affected())
 }

@@ -7,7 +7,10 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 
 use crate::ledger::{
     Due, End, Result, columns,
-    postgres::{deliveries::Kept, tally::Moves},
+    postgres::{
+        deliveries::{Kept, among},
+        tally::Moves,
+    },
 };
 
 /// Ready deliveries from a number on, ascending. Mostly they are a run without a gap, which three numbers tell.
@@ -63,23 +66,26 @@ pub(super) async fn wake(conn: &mut PgConnection, now_ms: i64, limit: u32) -> Re
     let mut counts = Vec::with_capacity(by_campaign.len());
     for (kept, mut seqs) in by_campaign {
         seqs.sort_unstable();
-        let woken = sqlx::query(
+        let sql = format!(
             "WITH free AS MATERIALIZED (
                  SELECT d.seq FROM delivery d
-                  WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3) AND d.state = 'retry_wait'
+                  WHERE d.month = $1 AND d.campaign_id = $2 AND d.state = 'retry_wait' AND {}
                     FOR UPDATE SKIP LOCKED),
              waited AS (
                  DELETE FROM waiting WHERE campaign_id = $2 AND seq = ANY(ARRAY(SELECT seq FROM free)))
              UPDATE delivery SET state = 'ready', next_at_ms = NULL, updated_at_ms = $4
-              WHERE month = $1 AND campaign_id = $2 AND seq = ANY(ARRAY(SELECT seq FROM free))
+              WHERE month = $1 AND campaign_id = $2 AND {} AND seq = ANY(ARRAY(SELECT seq FROM free))
              RETURNING seq",
-        )
-        .bind(kept.month)
-        .bind(kept.campaign.0)
-        .bind(&seqs)
-        .bind(now_ms)
-        .fetch_all(&mut *conn)
-        .await?;
+            among("d.seq", 3),
+            among("seq", 3)
+        );
+        let woken = sqlx::query(AssertSqlSafe(sql))
+            .bind(kept.month)
+            .bind(kept.campaign.0)
+            .bind(&seqs)
+            .bind(now_ms)
+            .fetch_all(&mut *conn)
+            .await?;
         let mut seqs = woken.iter().map(|row| row.try_get(0)).collect::<std::result::Result<Vec<i64>, _>>()?;
         seqs.sort_unstable();
         let mut moves = Moves::default();
