@@ -11,6 +11,7 @@ const PER_SECOND: u32 = 500;
 const LIMIT: usize = PER_SECOND as usize;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: half a minute in which five processes want the machine for themselves"]
 async fn three_workers_use_their_limit_and_never_pass_it_while_one_is_killed_and_started_again() {
     const SECONDS: usize = 24;
     let mut fleet = Fleet::at_work(PER_SECOND, LIMIT * SECONDS, "").await;
@@ -29,7 +30,7 @@ async fn three_workers_use_their_limit_and_never_pass_it_while_one_is_killed_and
     let lines = fleet.stage.sandbox.lines();
     print_seconds(&lines, begun_ms, ended_ms);
     eprintln!("killed {} ms after the begin; {} requests", killed_ms - begun_ms, lines.len());
-    let busiest = busiest_second(&lines, 0, i64::MAX);
+    let busiest = busiest_second(&lines, 0, i64::MAX, fleet.machine.held_up_ms());
     let used = within(&lines, begun_ms, ended_ms);
     let span_ms = usize::try_from(ended_ms - begun_ms).unwrap();
     eprintln!("{used} in {span_ms} ms: {:.1} % of the limit", used as f64 * 100_000.0 / (LIMIT * span_ms) as f64);
@@ -55,7 +56,7 @@ async fn workers_that_die_again_and_again_never_pass_the_limit_together() {
     }
     let lines = fleet.stage.sandbox.lines();
     print_seconds(&lines, moment_of(&lines, 1), wait::now_ms());
-    let busiest = busiest_second(&lines, 0, i64::MAX);
+    let busiest = busiest_second(&lines, 0, i64::MAX, fleet.machine.held_up_ms());
     assert!(busiest <= few, "{busiest} in a second");
     fleet.end().await;
 }

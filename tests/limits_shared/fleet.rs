@@ -19,19 +19,22 @@ use dispatch_tests::support::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::machine::Machine;
+
 /// The account all of it goes through.
 pub(crate) const ACCOUNT: &str = "sendgrid";
 /// How long anything may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(120);
 const TENANT: &str = "shop";
 /// One fleet at a time: what is measured is the limit, not how many processes the machine can run.
-static THE_MACHINE: Mutex<()> = Mutex::const_new(());
+static ALONE: Mutex<()> = Mutex::const_new(());
 const WORKERS: usize = 3;
 
 /// Everything that runs.
 pub(crate) struct Fleet {
     pub(crate) stage: Stage,
     pub(crate) campaign: CampaignId,
+    pub(crate) machine: Machine,
     key: String,
     desk: EngineProcess,
     workers: Vec<Option<EngineProcess>>,
@@ -39,13 +42,13 @@ pub(crate) struct Fleet {
     opened: Opened,
     // Gone last, in this order.
     _services: GivenServices,
-    _machine: MutexGuard<'static, ()>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Fleet {
     /// A campaign to so many people, at most so many a second, and all processes at work.
     pub(crate) async fn at_work(per_second: u32, people: usize, faults: &str) -> Self {
-        let machine = THE_MACHINE.lock().await;
+        let alone = ALONE.lock().await;
         let account = Account { batch: 50, per_second: Some(per_second), ..Account::new(ACCOUNT) };
         let stage = Stage::new(&[account], faults, 1);
         let services = GivenServices::new().await;
@@ -72,13 +75,14 @@ impl Fleet {
         let mut fleet = Self {
             stage,
             campaign,
+            machine: Machine::watch(),
             key,
             desk,
             workers: Vec::new(),
             variables,
             opened,
             _services: services,
-            _machine: machine,
+            _alone: alone,
         };
         for nth in 0..WORKERS {
             fleet.workers.push(Some(fleet.worker(nth)));

@@ -12,4 +12,5 @@ mod arrivals;
 mod changed;
 mod deaths;
 mod fleet;
+mod machine;
 mod waits;
