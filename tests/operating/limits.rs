@@ -14,7 +14,7 @@ use dispatch_tests::support::{
     stage::{Account, Stage},
     wait,
 };
-use dispatch_workers::limits::Scope;
+use dispatch_workers::limits::{LimitStore, Scope};
 use serde_json::Value;
 
 use crate::{database::Database, dispatch_in, said};
@@ -26,6 +26,11 @@ async fn printed(folder: &Path, line: &[&str], variables: &[(&str, &str)]) -> St
     let output: Output = dispatch_in(folder, line, variables).await;
     assert!(output.status.success(), "{line:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// What has a limit that processes share.
+async fn limited(store: &dyn LimitStore) -> Vec<Scope> {
+    store.versions().await.unwrap().into_iter().map(|(scope, _)| scope).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,9 +123,51 @@ async fn every_process_on_a_shared_ledger_takes_a_limit_over() {
     let opened = open_ledger(&settings).await.unwrap();
     let store = opened.shared.as_ref().unwrap().limits.clone();
     let engine = Engine::start(&settings, opened, Roles::all()).await.unwrap();
-    assert_eq!(store.scopes().await.unwrap(), scope);
+    assert_eq!(limited(store.as_ref()).await, scope);
     engine.drain().await;
     engine.opened.ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_settings_of_one_process_limit_is_not_lifted_by_others_that_do_not() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.ledger.url = database.url().parse().unwrap();
+    settings.ledger.key_file = folder.path().join("dispatch.key");
+    PostgresLedger::migrate(&settings.ledger.url.server().unwrap().unwrap(), wait::now_ms()).await.unwrap();
+    let start = async |settings: &Settings| {
+        let opened = open_ledger(settings).await.unwrap();
+        Engine::start(settings, opened, Roles::all()).await.unwrap()
+    };
+    let mut limiting = settings.clone();
+    let few = dispatch_schemas::api::limits::Windows { per_second: Some(3), ..Default::default() };
+    limiting.limits.domains.insert("people.example".to_owned(), few);
+    let one = start(&limiting).await;
+    let store = one.opened.shared.as_ref().unwrap().limits.clone();
+    let scope = limited(store.as_ref()).await;
+    let made = store.rows(&scope).await.unwrap();
+    assert_eq!(made.len(), 1);
+
+    let other = start(&settings).await;
+    assert_eq!(store.rows(&scope).await.unwrap(), made, "it is there, and was not made anew");
+    let both_have = async |wanted: f64| {
+        wait::until("both processes have the limit", WITHIN, async || {
+            [&one, &other].iter().all(|engine| engine.limits.per_second(&scope) == Some(wanted)).then_some(())
+        })
+        .await;
+    };
+    both_have(3.0).await;
+    let (url, key_file) = (database.url(), settings.ledger.key_file.display().to_string());
+    let with = [("DISPATCH_LEDGER__URL", url.as_str()), ("DISPATCH_LEDGER__KEY_FILE", &key_file)];
+    printed(folder.path(), &["limits", "set", "domain", "people.example", "--per-second", "50"], &with).await;
+    both_have(50.0).await;
+    printed(folder.path(), &["limits", "clear", "domain", "people.example"], &with).await;
+    both_have(3.0).await;
+    for engine in [one, other] {
+        engine.drain().await;
+        engine.opened.ledger.close().await;
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 pub mod checker;
 pub mod engine_process;
 pub mod fault_proxy;
+pub mod given_services;
 pub mod look;
 pub mod people;
 pub mod platform;

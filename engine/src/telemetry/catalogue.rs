@@ -244,6 +244,9 @@ metrics! {
             "Questions for permits that had to wait, by whose limit was the tightest.";
         "dispatch_permit_wait_seconds" Kind::Histogram(PERMIT_WAITS), Seconds, [],
             "Length of one wait for permits; a long wait is made of several.";
+        "dispatch_permits_late_total" Kind::Counter, Deliveries, [],
+            "Sends that left later than their permits were good for, and were counted anew. Many: the machine is short of \
+             CPU, or the ledger is slow.";
         "dispatch_deferred_total" Kind::Counter, Deliveries, [SCOPE],
             "Deliveries put back into the ledger until their domain or country has room again.";
         "dispatch_limit_conflicts_total" Kind::Counter, Count, [],

@@ -298,12 +298,13 @@ CREATE TABLE scheduler (
 ) WITH (fillfactor = 50);
 
 -- The limits that all workers share: how much each lets through, and what it has counted. Every change moves the version.
+-- Until wanted_until_ms a process may be alive whose settings want it; one that only an operator wants has none.
 CREATE TABLE rate_limit (
     scope text PRIMARY KEY,
     windows text NOT NULL,
     counted text NOT NULL,
     version bigint NOT NULL,
-    changed_at_ms bigint NOT NULL
+    wanted_until_ms bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 30);
 
 -- The accounts that take nothing now: refused with a code, or told to wait.

@@ -16,6 +16,7 @@ mod worker;
 
 use std::{sync::Arc, time::Duration};
 
+use destinations::Permitted;
 pub use plan::{Account, Plan};
 pub use record::Recording;
 pub use retry_delay::RetryDelay;
@@ -29,7 +30,7 @@ pub use worker::{Plans, work};
 use crate::{
     abort::AbortPoint,
     clock::{Clock, Entropy, random},
-    limits::{Limits, Permits},
+    limits::Limits,
     message::Token,
     sealing::SendKeys,
 };
@@ -84,13 +85,12 @@ pub async fn deliver(run: Run, plan: &Plan, plane: &Plane) -> Result<(), LedgerU
             break;
         }
         let later = seqs.split_off(permits.count().min(seqs.len()));
-        let now = destinations::with_permits(&seqs, plan, plane).await?;
+        let permitted = destinations::with_permits(seqs, permits, plan, plane).await?;
         AbortPoint::BeforeClaim.reached();
-        let claimed = plane.claims.claim(&claim(plan, &now, plane)).await?;
+        let claimed = plane.claims.claim(&claim(plan, &permitted.seqs, plane)).await?;
         AbortPoint::AfterClaim.reached();
-        plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count())).await;
         let again = claimed.again.clone();
-        undone.extend(send_claimed(claimed, &permits, plan, plane).await?);
+        undone.extend(send_claimed(claimed, &permitted, plan, plane).await?);
         for root in again {
             undone.extend(ask_again(root, plan, plane).await?);
         }
@@ -108,9 +108,9 @@ async fn ask_again(again: AskAgain, plan: &Plan, plane: &Plane) -> Result<Vec<i6
     if permits.is_empty() {
         return Ok(again.seqs);
     }
-    let claimed = plane.claims.claim_again(&claim(plan, &again.seqs, plane), again.root).await?;
-    plane.limits.give_back(&permits, permits.count() - claimed.deliveries.len().min(permits.count())).await;
-    send_claimed(claimed, &permits, plan, plane).await
+    let permitted = Permitted::anywhere(again.seqs, permits);
+    let claimed = plane.claims.claim_again(&claim(plan, &permitted.seqs, plane), again.root).await?;
+    send_claimed(claimed, &permitted, plan, plane).await
 }
 
 fn may_send(plan: &Plan, plane: &Plane) -> bool {
@@ -127,21 +127,23 @@ fn claim<'a>(plan: &'a Plan, seqs: &'a [i64], plane: &Plane) -> Claim<'a> {
 /// Renders, sends and records a claimed batch. Returns the deliveries that were released unsent.
 async fn send_claimed(
     claimed: Claimed,
-    permits: &Permits,
+    permitted: &Permitted,
     plan: &Plan,
     plane: &Plane,
 ) -> Result<Vec<i64>, LedgerUnavailable> {
+    let seqs: Vec<i64> = claimed.deliveries.iter().map(|delivery| delivery.seq).collect();
+    plane.limits.give_back(&permitted.beyond(&seqs)).await;
     let Some(attempt) = claimed.attempt else { return Ok(Vec::new()) };
     let send_by = plane.clock.monotonic() + plane.timing.send_deadline();
     metrics::histogram!("dispatch_claim_batch_size").record(claimed.deliveries.len() as f64);
 
     let prepared = prepare::prepare(&claimed, plan, plane);
     // What does not go out with the others is on record before they leave: after a crash it must not pass for sent.
-    let settled = prepared.settled.len();
+    let settled: Vec<i64> = prepared.settled.iter().map(|(seq, _)| *seq).collect();
     let mut released = record::now(attempt, prepared.settled, plan, plane).await?;
-    let answers = send::send(&prepared.requests, permits, plan, plane, send_by);
+    let answers = send::send(&prepared.requests, permitted, plan, plane, send_by);
     let unsent = record::as_they_come(attempt, answers, plan, plane).await?;
-    plane.limits.give_back(permits, settled + unsent.len()).await;
+    plane.limits.give_back(&permitted.of(settled.into_iter().chain(unsent.iter().copied()))).await;
     released.extend(unsent);
     Ok(released)
 }

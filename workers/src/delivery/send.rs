@@ -4,10 +4,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{Counts, Outcome, Plan, Plane, plan::SILENT_REQUESTS, prepare::Prepared, retry_delay};
+use super::{
+    Counts, Outcome, Plan, Plane, destinations::Permitted, plan::SILENT_REQUESTS, prepare::Prepared, retry_delay,
+};
 use crate::{
     abort::AbortPoint,
-    limits::{Pause, Permits},
+    limits::Pause,
     providers::{Answer, Class, Request, Signal, Verdict},
 };
 
@@ -23,35 +25,37 @@ const SILENT_REST_MAX: Duration = Duration::from_secs(60);
 /// Makes all requests, as many at once as the account allows; yields the outcomes of each as it is answered.
 pub(super) fn send<'a>(
     requests: &'a [Prepared],
-    permits: &'a Permits,
+    permitted: &'a Permitted,
     plan: &'a Plan,
     plane: &'a Plane,
     send_by: Duration,
 ) -> impl Stream<Item = Vec<(i64, Outcome)>> + Send + 'a {
     stream::iter(requests)
-        .map(move |request| send_one(request, permits, plan, plane, send_by))
+        .map(move |request| send_one(request, permitted, plan, plane, send_by))
         .buffer_unordered(plan.account.requests_open_max.max(1))
 }
 
 async fn send_one(
     request: &Prepared,
-    permits: &Permits,
+    permitted: &Permitted,
     plan: &Plan,
     plane: &Plane,
     send_by: Duration,
 ) -> Vec<(i64, Outcome)> {
     let account = &plan.account;
+    let permits = permitted.of(request.members.iter().map(|(seq, _)| *seq));
+    plane.limits.until_due(&permits).await;
     // A closed semaphore cannot happen: nobody closes it; without a permit nothing is sent.
     let slot = account.requests.acquire().await;
     let may_send = slot.is_ok()
         && super::may_send(plan, plane)
         && plane.clock.monotonic() < send_by
-        && plane.limits.are_fresh(permits);
+        && plane.limits.are_fresh(&permits);
     let released = || request.members.iter().map(|(seq, _)| (*seq, Outcome::Released { alone: false })).collect();
     let Some(probe) = may_send.then(|| account.may_ask()).flatten() else {
         return released();
     };
-    if let Err(error) = plane.limits.depart(permits, request.members.len()).await {
+    if let Err(error) = plane.limits.depart(&permits).await {
         tracing::warn!(%error, "a request was not made: whether it is within its limits is not known");
         return released();
     }

@@ -6,12 +6,17 @@ use dispatch_schemas::api::limits::Windows;
 
 use super::{
     Past, Permits, Scope,
-    pace::{Pace, paced},
+    changing::Changed,
+    pace::{self, Pace},
     window::SlidingWindow,
 };
 
 /// When to ask again where no window says: the next step of a pace.
 pub(super) const LOOK_SOON: Duration = Duration::from_millis(20);
+
+/// How far ahead permits are granted: long enough to claim and render meanwhile, so that the limit is used and not the
+/// time between; short enough that what a dead process held, and what was granted before a limit changed, is little.
+pub(super) const AHEAD_MAX: Duration = Duration::from_millis(250);
 
 /// A limit of one scope.
 #[derive(Clone)]
@@ -59,62 +64,106 @@ impl Book {
         Self(scopes.iter().filter_map(|scope| Some((scope.clone(), self.0.get(scope)?.clone()))).collect())
     }
 
-    /// How many of `wanted` the paces let through now, at least `least`.
-    pub(super) fn paced(&self, scopes: &[Scope], least: u64, wanted: u64) -> Result<u64, Denied> {
-        paced(&self.0, scopes, least, wanted)
-    }
-
-    /// How many of `wanted` the windows would grant now, or why fewer than `least`.
-    pub(super) fn available(
+    /// Grants at least `least` and at most `wanted` for the same moment, now or a little later, or says why not.
+    /// `paced` is what the paces have let through for this already; they are asked once.
+    pub(super) fn grant(
         &mut self,
         scopes: &[Scope],
         least: u64,
         wanted: u64,
         now: Duration,
-    ) -> Result<u64, Denied> {
-        let mut granted = wanted;
-        let mut wait: Option<Denied> = None;
-        for scope in scopes {
-            let Some(limit) = self.0.get_mut(scope) else { continue };
-            for window in &mut limit.windows {
-                granted = granted.min(window.available(now));
-                let this = window.wait(now);
-                if this > wait.map_or(Duration::ZERO, |(longest, _)| longest) {
-                    wait = Some((this, scope.label()));
+        paced: &mut Option<u64>,
+    ) -> Result<Permits, Denied> {
+        let least = least.max(1);
+        let step = self.paces(scopes).map(Pace::step).min().unwrap_or(1);
+        let enough = step.min(wanted).max(least);
+        let due = self.moment(scopes, least, enough, now)?;
+        let room = |window: &mut SlidingWindow| window.room(due, if window.is_even() { enough } else { least });
+        let room = self.windows(scopes).map(room).min().unwrap_or(wanted).min(wanted);
+        let paced = match *paced {
+            Some(paced) => paced,
+            None => *paced.insert(pace::let_through(self, scopes, least, room)?),
+        };
+        let count = room.min(paced);
+        if count < least {
+            return Err((LOOK_SOON, "none"));
+        }
+        for window in self.windows(scopes) {
+            window.count(count, due);
+        }
+        Ok(Permits { scopes: scopes.to_vec(), count, due })
+    }
+
+    /// The first moment at which all windows have room: a second's for `enough`, so that permits are not handed out in
+    /// crumbs; longer ones for `least`.
+    fn moment(&mut self, scopes: &[Scope], least: u64, enough: u64, now: Duration) -> Result<Duration, Denied> {
+        let (mut due, mut label) = (now, "none");
+        loop {
+            let before = due;
+            for scope in scopes {
+                let Some(limit) = self.0.get(scope) else { continue };
+                for window in &limit.windows {
+                    let needed = if window.is_even() { enough } else { least };
+                    let Some(moment) = window.moment(due, needed) else {
+                        return Err((window.period(), scope.label()));
+                    };
+                    if moment > due {
+                        (due, label) = (moment, scope.label());
+                    }
                 }
             }
+            if due == before {
+                let ahead = due.saturating_sub(now);
+                return if ahead <= AHEAD_MAX { Ok(due) } else { Err((ahead - AHEAD_MAX, label)) };
+            }
         }
-        if granted < least.max(1) {
-            return Err(wait.unwrap_or((LOOK_SOON, "none")));
-        }
-        Ok(granted)
     }
 
-    /// Counts permits as granted now.
-    pub(super) fn take(&mut self, scopes: &[Scope], granted: u64, now: Duration) -> Permits {
-        for window in self.windows(scopes) {
-            window.take(granted, now);
-        }
-        Permits { scopes: scopes.to_vec(), count: granted, taken_at: now }
+    /// Those of these scopes whose windows have counted ahead of the clock.
+    pub(super) fn ahead(&self, scopes: &[Scope], now: Duration) -> Vec<Scope> {
+        let is_ahead = |limit: &Limit| limit.windows.iter().any(|window| window.is_ahead(now));
+        scopes.iter().filter(|scope| self.0.get(scope).is_some_and(is_ahead)).cloned().collect()
     }
 
-    /// Counts permits that were taken at `taken_at` from now on.
-    pub(super) fn depart(&mut self, scopes: &[Scope], taken_at: Duration, sends: u64, now: Duration) {
-        for window in self.windows(scopes) {
-            window.depart(taken_at, sends, now);
+    /// Lets windows that are ahead go by the clock as it is.
+    pub(super) fn set_back(&mut self, scopes: &[Scope], now: Duration) -> Changed {
+        let mut changed = Changed::No;
+        for window in self.windows(scopes).filter(|window| window.is_ahead(now)) {
+            window.set_back(now);
+            changed = Changed::Yes;
         }
+        changed
+    }
+
+    /// Counts `sends` of these permits from now on: they leave now.
+    pub(super) fn depart(&mut self, permits: &Permits, counted_at: Duration, sends: u64, now: Duration) {
+        for window in self.windows(&permits.scopes) {
+            window.uncount(sends, counted_at);
+            window.count(sends, now);
+        }
+    }
+
+    /// Whether any window must hear that what is counted at `due` leaves now.
+    pub(super) fn is_late(&self, permits: &Permits, counted_at: Duration, now: Duration) -> bool {
+        let limits = permits.scopes.iter().filter_map(|scope| self.0.get(scope));
+        limits.flat_map(|limit| &limit.windows).any(|window| window.is_late(counted_at, now))
     }
 
     /// Takes permits back that were not used.
     pub(super) fn give_back(&mut self, permits: &Permits, unused: u64) {
         for window in self.windows(&permits.scopes) {
-            window.give_back(permits.taken_at, unused);
+            window.uncount(unused, permits.due);
         }
+    }
+
+    /// The paces of these scopes.
+    pub(super) fn paces(&self, scopes: &[Scope]) -> impl Iterator<Item = &Pace> {
+        scopes.iter().filter_map(|scope| self.0.get(scope)?.pace.as_deref())
     }
 
     /// Whether a second is limited for any of these scopes.
     pub(super) fn is_paced(&self, scopes: &[Scope]) -> bool {
-        scopes.iter().any(|scope| self.0.get(scope).is_some_and(|limit| limit.pace.is_some()))
+        self.paces(scopes).next().is_some()
     }
 
     /// The most sends per second these scopes let through over time; `None` when nothing limits them.

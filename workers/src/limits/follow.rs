@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Limits, Shared};
+use super::{Limits, Scope, Shared};
 use crate::delivery::LedgerUnavailable;
 
 /// How often shared limits and pauses that others changed are looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-/// How far back such a look goes: longer than any change takes to be written.
-const FOLLOW_BACK_MS: i64 = 5_000;
 
 impl Limits {
     /// Keeps up with what other processes change of shared limits, until `stop` completes. Returns at once where there
@@ -16,12 +14,9 @@ impl Limits {
     pub async fn follow(&self, stop: impl Future<Output = ()>) {
         let Some(shared) = &self.shared else { return };
         let mut stop = std::pin::pin!(stop);
-        let mut since_ms = 0;
         loop {
-            let now_ms = self.clock.now_ms();
-            match self.catch_up(shared, since_ms).await {
-                Ok(()) => since_ms = now_ms.saturating_sub(FOLLOW_BACK_MS),
-                Err(error) => tracing::debug!(%error, "the shared limits cannot be looked at"),
+            if let Err(error) = self.catch_up(shared).await {
+                tracing::debug!(%error, "the shared limits cannot be looked at");
             }
             tokio::select! {
                 biased;
@@ -31,10 +26,13 @@ impl Limits {
         }
     }
 
-    pub(super) async fn catch_up(&self, shared: &Shared, since_ms: i64) -> Result<(), LedgerUnavailable> {
+    pub(super) async fn catch_up(&self, shared: &Shared) -> Result<(), LedgerUnavailable> {
         let (before, asked) = (shared.known(), self.clock.monotonic());
-        let scopes = shared.store.scopes().await?.into_iter().collect();
-        let rows = shared.store.changed_since(since_ms).await?;
+        let versions = shared.store.versions().await?;
+        let is_news = |(scope, version): &&(Scope, i64)| before.get(scope) != Some(version);
+        let news: Vec<Scope> = versions.iter().filter(is_news).map(|(scope, _)| scope.clone()).collect();
+        let rows = if news.is_empty() { Vec::new() } else { shared.store.rows(&news).await? };
+        let scopes = versions.into_iter().map(|(scope, _)| scope).collect();
         let pauses = shared.store.pauses().await?;
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         {

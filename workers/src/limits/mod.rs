@@ -5,20 +5,23 @@
 //! permits in all of them at once, so no window is ever passed; governor spreads the permits of a second evenly. A
 //! provider's Retry-After pauses its account for every worker.
 //!
-//! Permits are taken before a claim: whoever waits here holds nothing. They are counted again when what was claimed on
-//! them leaves, because a provider counts what arrives.
+//! Permits are taken before a claim, for a moment a little ahead: the claim takes its time meanwhile, and what it got
+//! leaves when the moment has come ([`Limits::until_due`], [`Limits::depart`]). What leaves late is counted anew,
+//! because a provider counts what arrives.
 //!
 //! One process keeps its limits in memory; several keep them in a [`LimitStore`], with the same arithmetic.
 
 mod book;
 mod changing;
 mod follow;
+mod leaving;
 mod pace;
 mod pauses;
 mod permits;
 mod put_off;
 mod scope;
 mod shared;
+mod wanted;
 mod window;
 
 use std::{
@@ -27,12 +30,12 @@ use std::{
     time::Duration,
 };
 
-use book::{Book, Denied, LOOK_SOON, Limit};
+use book::{Book, Denied, Limit};
 use changing::Changed;
 use dispatch_schemas::{api::limits::Windows, ids::CampaignId};
 pub use pauses::Pause;
 use pauses::Pauses;
-pub use permits::Permits;
+pub use permits::{Permits, Share};
 pub use scope::{Scope, UnknownScope};
 use shared::Shared;
 pub use shared::{LimitRow, LimitStore, PauseRow};
@@ -53,6 +56,8 @@ pub struct Limits {
     /// Campaigns with recipients that wait for their domain's or country's limit, and until when at the latest.
     put_off: Mutex<HashMap<CampaignId, Duration>>,
     changed: Notify,
+    /// Limits that have counted ahead of the clock, and since when on the monotonic one.
+    ahead: Mutex<HashMap<Scope, Duration>>,
 }
 
 impl std::fmt::Debug for Limits {
@@ -64,10 +69,9 @@ impl std::fmt::Debug for Limits {
 /// The longest a wait for permits sleeps before it looks again at pauses and changed limits.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A departure that took longer than this to be written down is counted once more, at its new moment.
-const DEPART_WITHIN: Duration = Duration::from_millis(20);
-/// How often at most.
-const DEPART_TRIES: u32 = 8;
+/// How long limits that have counted ahead of the clock are left alone: longer than a process takes to notice that the
+/// clock was set back.
+const SET_BACK_AFTER: Duration = Duration::from_secs(15);
 
 impl Limits {
     /// No limits, kept in this process.
@@ -80,6 +84,7 @@ impl Limits {
             pauses: Pauses::default(),
             put_off: Mutex::default(),
             changed: Notify::new(),
+            ahead: Mutex::default(),
         }
     }
 
@@ -98,13 +103,14 @@ impl Limits {
         if limits.is_unlimited() {
             return self.remove(scope).await;
         }
-        self.change(std::slice::from_ref(scope), |book, now| {
-            let old = book.0.remove(scope);
+        let (of, past) = (scope.clone(), past.clone());
+        self.change(vec![scope.clone()], move |book, now| {
+            let old = book.0.remove(&of);
             if old.as_ref().is_some_and(|old| old.limits == limits) {
-                book.0.extend(old.map(|old| (scope.clone(), old)));
+                book.0.extend(old.map(|old| (of.clone(), old)));
                 return ((), Changed::No);
             }
-            book.0.insert(scope.clone(), Limit::new(limits, old, past, now));
+            book.0.insert(of.clone(), Limit::new(limits, old, &past, now));
             ((), Changed::Yes)
         })
         .await?;
@@ -166,7 +172,7 @@ impl Limits {
 
     /// Takes permits for up to `wanted` sends that pass all of `scopes`, waiting at most `patience` for the first.
     ///
-    /// Grants between 1 and `wanted`, counted in every window of every scope at the moment of the answer; none when
+    /// Grants between 1 and `wanted`, counted in every window of every scope at the moment they are good for; none when
     /// `patience` ran out.
     ///
     /// # Errors
@@ -193,76 +199,39 @@ impl Limits {
         self.wait_for(scopes, wanted, wanted, patience).await
     }
 
-    /// Says that so many of the permits' sends leave now: they were counted from their grant, and are counted from now.
-    /// A provider counts what arrives, and a claim may take a while between the two.
-    ///
-    /// # Errors
-    /// When shared limits cannot be reached: nothing may leave then.
-    pub async fn depart(&self, permits: &Permits, sends: usize) -> Result<(), LedgerUnavailable> {
-        let sends = u64::try_from(sends).unwrap_or(u64::MAX);
-        let mut taken_at = permits.taken_at;
-        for _ in 0..DEPART_TRIES {
-            let departed_at = self
-                .change(&permits.scopes, |book, now| {
-                    book.depart(&permits.scopes, taken_at, sends, now);
-                    (now, Changed::Yes)
-                })
-                .await?;
-            if self.now().saturating_sub(departed_at) <= DEPART_WITHIN {
-                break;
-            }
-            taken_at = departed_at;
-        }
-        Ok(())
-    }
-
-    /// Whether something may still be sent on these permits. Where a second is limited they are good for a second:
-    /// later they would leave together with those of a later one.
-    #[must_use]
-    pub fn are_fresh(&self, permits: &Permits) -> bool {
-        !self.book().is_paced(&permits.scopes) || self.now().saturating_sub(permits.taken_at) < Duration::from_secs(1)
-    }
-
-    /// Takes back permits that were not used: nothing was sent on them. Those whose moment has passed are forfeited,
-    /// because later ones may have been refused for them.
-    pub async fn give_back(&self, permits: &Permits, unused: usize) {
-        let unused = u64::try_from(unused).unwrap_or(u64::MAX).min(permits.count);
-        if unused == 0 {
-            return;
-        }
-        let given = self.change(&permits.scopes, |book, _| {
-            book.give_back(permits, unused);
-            ((), Changed::Yes)
-        });
-        if let Err(error) = given.await {
-            // They are lost to the window they were taken in, which is rather too strict than passed.
-            tracing::debug!(%error, "unused permits were not given back");
-        }
-    }
-
     /// The most sends per second these scopes let through over time; `None` when nothing limits them.
     #[must_use]
     pub fn per_second(&self, scopes: &[Scope]) -> Option<f64> {
         self.book().per_second(scopes)
     }
 
-    /// Takes permits of one destination without waiting. For those it has none for now: when to ask again.
+    /// Takes permits of several destinations without waiting: `(destination, wanted)`. For those without any: when to
+    /// ask again.
     ///
     /// # Errors
     /// When shared limits cannot be reached.
     pub async fn destination_permits(
         &self,
-        destination: i64,
-        wanted: usize,
-    ) -> Result<(usize, Duration), LedgerUnavailable> {
-        let wanted_now = u64::try_from(wanted).unwrap_or(u64::MAX);
-        Ok(match self.take(&[Scope::Destination(destination)], 1, wanted_now).await? {
-            Ok(permits) => (permits.count(), LOOK_SOON),
-            Err((wait, scope)) => {
-                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
-                (0, wait)
-            }
+        wanted: Vec<(i64, usize)>,
+    ) -> Result<Vec<Result<Permits, Duration>>, LedgerUnavailable> {
+        let scopes: Vec<Scope> = wanted.iter().map(|(destination, _)| Scope::Destination(*destination)).collect();
+        let mut paced = vec![None; wanted.len()];
+        let set_back = self.to_set_back(&scopes);
+        self.change(scopes, move |book, now| {
+            let mut changed = book.set_back(&set_back, now);
+            let grant = |((destination, wanted), paced): (&(i64, usize), &mut Option<u64>)| {
+                let granted = book.grant(&[Scope::Destination(*destination)], 1, *wanted as u64, now, paced);
+                match &granted {
+                    Ok(_) => changed = Changed::Yes,
+                    Err((_, scope)) => {
+                        metrics::counter!("dispatch_permits_denied_total", "scope" => *scope).increment(1);
+                    }
+                }
+                granted.map_err(|(wait, _)| wait)
+            };
+            (wanted.iter().zip(&mut paced).map(grant).collect(), changed)
         })
+        .await
     }
 
     /// Whether any destination has a limit: when none has, nobody needs to look a recipient's up.
@@ -291,7 +260,7 @@ impl Limits {
             };
             let now = self.clock.monotonic();
             if now >= give_up_at {
-                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(wanted);
+                metrics::counter!("dispatch_permits_denied_total", "scope" => scope).increment(1);
                 return Ok(Permits::none());
             }
             let wait = wait.min(LOOK_AGAIN).min(give_up_at.saturating_sub(now));
@@ -308,20 +277,27 @@ impl Limits {
         least: u64,
         wanted: u64,
     ) -> Result<Result<Permits, Denied>, LedgerUnavailable> {
-        // The paces are this process's own, and asked once whatever others do meanwhile.
-        let mut paced = None;
-        self.change(scopes, |book, now| {
-            let granted = book.available(scopes, least, wanted, now).and_then(|available| match paced {
-                Some(paced) if available.min(paced) >= least.max(1) => Ok(available.min(paced)),
-                Some(_) => Err((LOOK_SOON, "none")),
-                None => book.paced(scopes, least, available).inspect(|granted| paced = Some(*granted)),
-            });
-            match granted {
-                Ok(granted) => (Ok(book.take(scopes, granted, now)), Changed::Yes),
-                Err(denied) => (Err(denied), Changed::No),
+        let (of, mut paced) = (scopes.to_vec(), None);
+        let set_back = self.to_set_back(scopes);
+        self.change(scopes.to_vec(), move |book, now| {
+            let set_back = book.set_back(&set_back, now);
+            match book.grant(&of, least, wanted, now, &mut paced) {
+                Ok(permits) => (Ok(permits), Changed::Yes),
+                Err(denied) => (Err(denied), set_back),
             }
         })
         .await
+    }
+
+    /// Those of these limits that would let nothing through for as long as the clock they share was set back by. Not
+    /// before all processes go by it: one that is still ahead would find the others' counts long past.
+    fn to_set_back(&self, scopes: &[Scope]) -> Vec<Scope> {
+        let ahead = self.book().ahead(scopes, self.now());
+        let now = self.clock.monotonic();
+        let mut known = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|scope, _| ahead.contains(scope) || !scopes.contains(scope));
+        let mut is_long = |scope: &Scope| now >= *known.entry(scope.clone()).or_insert(now) + SET_BACK_AFTER;
+        ahead.into_iter().filter(|scope| is_long(scope)).collect()
     }
 
     /// The moment that windows count by: this process's own clock, or the one it shares.

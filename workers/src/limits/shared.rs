@@ -17,6 +17,7 @@ use dispatch_schemas::api::limits::Windows;
 use super::{
     Pause, Scope,
     book::{Book, Limit},
+    changing::Waiting,
     pauses::REFUSED_ASKED_AGAIN,
     window::{Counted, SlidingWindow},
 };
@@ -54,12 +55,16 @@ pub trait LimitStore: Send + Sync + 'static {
     /// Writes these rows if none of their versions has moved. Else nothing is written, and the rows as they are come
     /// back, without those that are gone.
     async fn swap(&self, rows: &[LimitRow]) -> Result<Option<Vec<LimitRow>>, LedgerUnavailable>;
-    /// The rows that were changed since then, and maybe some that were not; all of them for 0.
-    async fn changed_since(&self, since_ms: TimestampMs) -> Result<Vec<LimitRow>, LedgerUnavailable>;
-    /// The scopes that have a limit.
-    async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable>;
+    /// The scopes that have a limit, each with its row's version.
+    async fn versions(&self) -> Result<Vec<(Scope, i64)>, LedgerUnavailable>;
+    /// The rows of these scopes, without those that are gone.
+    async fn rows(&self, scopes: &[Scope]) -> Result<Vec<LimitRow>, LedgerUnavailable>;
     /// Removes a limit.
     async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable>;
+    /// Says that a process is alive whose settings want these limits, until then at least.
+    async fn want(&self, scopes: &[Scope], until_ms: TimestampMs) -> Result<(), LedgerUnavailable>;
+    /// Removes those of these limits that no living process's settings want; returns which those were.
+    async fn remove_unwanted(&self, scopes: &[Scope]) -> Result<Vec<Scope>, LedgerUnavailable>;
     /// Sets a pause, unless there is a stronger one that is not over: a refusal is not shortened by a wait, nor a long
     /// wait by a short one.
     async fn pause(&self, pause: &PauseRow) -> Result<(), LedgerUnavailable>;
@@ -73,13 +78,15 @@ pub trait LimitStore: Send + Sync + 'static {
 pub(super) struct Shared {
     pub(super) store: Arc<dyn LimitStore>,
     versions: Mutex<HashMap<Scope, i64>>,
-    /// One change at a time: those of one process must not defeat each other.
+    /// Changes of this process that wait for a turn.
+    pub(super) waiting: Mutex<Vec<Box<dyn Waiting>>>,
+    /// One write at a time: those of one process must not defeat each other.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     pub(super) fn new(store: Arc<dyn LimitStore>) -> Self {
-        Self { store, versions: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
+        Self { store, versions: Mutex::default(), waiting: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// The limits of a book as rows, with the versions they were last seen at.

@@ -51,14 +51,17 @@ async fn a_per_second_limit_is_paced_and_never_passed() {
     let scope = [Scope::Account("main".into())];
     limits.set(&scope[0], per_second(200), &Past::new()).await.unwrap();
     let clock = SystemClock::new();
-    let mut granted: Vec<(Duration, usize)> = Vec::new();
-    while granted.iter().map(|(_, n)| n).sum::<usize>() < 300 {
-        let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await.unwrap().count();
-        granted.push((clock.monotonic(), permits));
+    let mut left: Vec<(Duration, usize)> = Vec::new();
+    while left.iter().map(|(_, n)| n).sum::<usize>() < 300 {
+        let permits = limits.permits(&scope, 40, Duration::from_secs(10)).await.unwrap();
+        let share = [(&permits, permits.count())];
+        limits.until_due(&share).await;
+        limits.depart(&share).await.unwrap();
+        left.push((clock.monotonic(), permits.count()));
     }
-    for (start, _) in &granted {
+    for (start, _) in &left {
         let window = *start..*start + Duration::from_millis(990);
-        let inside: usize = granted.iter().filter(|(at, _)| window.contains(at)).map(|(_, n)| n).sum();
+        let inside: usize = left.iter().filter(|(at, _)| window.contains(at)).map(|(_, n)| n).sum();
         assert!(inside <= 200, "{inside} in a second");
     }
 }
@@ -69,7 +72,7 @@ async fn permits_that_were_not_used_can_be_had_again() {
     let scope = [Scope::Tenant(TenantId(1))];
     limits.set(&scope[0], Windows { per_day: Some(50), ..Windows::default() }, &Past::new()).await.unwrap();
     let permits = limits.permits(&scope, 50, Duration::ZERO).await.unwrap();
-    limits.give_back(&permits, 20).await;
+    limits.give_back(&[(&permits, 20)]).await;
     assert_eq!(limits.permits(&scope, 50, Duration::ZERO).await.unwrap().count(), 20);
 }
 
@@ -135,19 +138,28 @@ impl LimitStore for Store {
         Ok(None)
     }
 
-    async fn changed_since(&self, _: i64) -> Result<Vec<LimitRow>, LedgerUnavailable> {
-        let rows = self.rows.lock().unwrap().values().cloned().collect();
-        Ok(rows)
+    async fn rows(&self, scopes: &[Scope]) -> Result<Vec<LimitRow>, LedgerUnavailable> {
+        let rows = self.rows.lock().unwrap();
+        Ok(scopes.iter().filter_map(|scope| rows.get(scope).cloned()).collect())
     }
 
-    async fn scopes(&self) -> Result<Vec<Scope>, LedgerUnavailable> {
-        let scopes = self.rows.lock().unwrap().keys().cloned().collect();
-        self.arrive(scopes).await
+    async fn versions(&self) -> Result<Vec<(Scope, i64)>, LedgerUnavailable> {
+        let versions = self.rows.lock().unwrap().values().map(|row| (row.scope.clone(), row.version)).collect();
+        self.arrive(versions).await
     }
 
     async fn remove(&self, scope: &Scope) -> Result<(), LedgerUnavailable> {
         self.rows.lock().unwrap().remove(scope);
         Ok(())
+    }
+
+    async fn want(&self, _: &[Scope], _: i64) -> Result<(), LedgerUnavailable> {
+        Ok(())
+    }
+
+    async fn remove_unwanted(&self, scopes: &[Scope]) -> Result<Vec<Scope>, LedgerUnavailable> {
+        let mut rows = self.rows.lock().unwrap();
+        Ok(scopes.iter().filter(|scope| rows.remove(scope).is_some()).cloned().collect())
     }
 
     async fn pause(&self, pause: &PauseRow) -> Result<(), LedgerUnavailable> {
@@ -171,7 +183,7 @@ fn of(store: &Arc<Store>) -> Limits {
 }
 
 async fn look(limits: &Limits) {
-    limits.catch_up(limits.shared.as_ref().unwrap(), 0).await.unwrap();
+    limits.catch_up(limits.shared.as_ref().unwrap()).await.unwrap();
 }
 
 fn per_day(most: u32) -> Windows {
@@ -261,4 +273,42 @@ async fn a_pause_is_not_forgotten_for_a_look_that_began_before_it() {
     of(&store).resume("main").await;
     look(&limits).await;
     assert_eq!(limits.paused("main"), None, "ended elsewhere");
+}
+
+/// A machine whose wall clock can be set, beside a monotonic one; both stand still by themselves.
+#[derive(Default)]
+struct Clocks {
+    wall_ms: std::sync::atomic::AtomicI64,
+    monotonic_ms: std::sync::atomic::AtomicI64,
+}
+
+impl Clocks {
+    fn pass(&self, ms: i64) {
+        self.wall_ms.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        self.monotonic_ms.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Clock for Clocks {
+    fn now_ms(&self) -> i64 {
+        self.wall_ms.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.monotonic_ms.load(std::sync::atomic::Ordering::SeqCst).unsigned_abs())
+    }
+}
+
+#[tokio::test]
+async fn a_clock_set_back_by_an_hour_holds_nobody_up_for_an_hour_and_forgets_nothing() {
+    let (store, clocks) = (Arc::new(Store::default()), Arc::new(Clocks::default()));
+    clocks.pass(1_800_000_000_000);
+    let limits = Limits::shared(clocks.clone(), store);
+    let scope = [Scope::Tenant(TenantId(1))];
+    limits.set(&scope[0], per_day(50), &Past::new()).await.unwrap();
+    assert_eq!(limits.permits(&scope, 30, Duration::ZERO).await.unwrap().count(), 30);
+    clocks.wall_ms.fetch_sub(3_600_000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(all(&limits, &scope).await, 0, "others may still go by the clock as it was");
+    clocks.pass(20_000);
+    assert_eq!(all(&limits, &scope).await, 20);
 }

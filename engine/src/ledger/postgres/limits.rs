@@ -25,10 +25,10 @@ const SWAP: &str = "
         SELECT bool_and(coalesce(l.version, 0) = g.version) AS all_of_them
           FROM given g LEFT JOIN locked l ON l.scope = g.scope
     )
-    INSERT INTO rate_limit AS r (scope, windows, counted, version, changed_at_ms)
-    SELECT g.scope, g.windows, g.counted, g.version + 1, $5 FROM given g WHERE (SELECT all_of_them FROM fits)
+    INSERT INTO rate_limit AS r (scope, windows, counted, version)
+    SELECT g.scope, g.windows, g.counted, g.version + 1 FROM given g WHERE (SELECT all_of_them FROM fits)
     ON CONFLICT (scope) DO UPDATE SET windows = excluded.windows, counted = excluded.counted,
-        version = excluded.version, changed_at_ms = excluded.changed_at_ms
+        version = excluded.version
      WHERE r.version = excluded.version - 1";
 
 #[async_trait]
@@ -46,7 +46,6 @@ impl LimitStore for PostgresLedger {
             .bind(&windows)
             .bind(&counted)
             .bind(&versions)
-            .bind(self.now_ms())
             .execute(&self.engine)
             .await
             .map_err(LedgerError::from)?
@@ -54,27 +53,21 @@ impl LimitStore for PostgresLedger {
         if written == rows.len() as u64 {
             return Ok(None);
         }
-        let current = sqlx::query("SELECT scope, windows, counted, version FROM rate_limit WHERE scope = ANY($1)")
-            .bind(&scopes)
+        Ok(Some(self.rows_of(&scopes).await?))
+    }
+
+    async fn versions(&self) -> std::result::Result<Vec<(Scope, i64)>, LedgerUnavailable> {
+        let rows = sqlx::query("SELECT scope, version FROM rate_limit")
             .fetch_all(&self.engine)
             .await
             .map_err(LedgerError::from)?;
-        Ok(Some(read(&current)?))
+        let read = |row: &PgRow| -> Result<(Scope, i64)> { Ok((scope(row)?, row.try_get("version")?)) };
+        Ok(rows.iter().map(read).collect::<Result<_>>()?)
     }
 
-    async fn changed_since(&self, since_ms: TimestampMs) -> std::result::Result<Vec<LimitRow>, LedgerUnavailable> {
-        let rows = sqlx::query("SELECT scope, windows, counted, version FROM rate_limit WHERE changed_at_ms >= $1")
-            .bind(since_ms)
-            .fetch_all(&self.engine)
-            .await
-            .map_err(LedgerError::from)?;
-        Ok(read(&rows)?)
-    }
-
-    async fn scopes(&self) -> std::result::Result<Vec<Scope>, LedgerUnavailable> {
-        let rows =
-            sqlx::query("SELECT scope FROM rate_limit").fetch_all(&self.engine).await.map_err(LedgerError::from)?;
-        Ok(rows.iter().map(scope).collect::<Result<_>>()?)
+    async fn rows(&self, scopes: &[Scope]) -> std::result::Result<Vec<LimitRow>, LedgerUnavailable> {
+        let scopes: Vec<String> = scopes.iter().map(Scope::to_key).collect();
+        Ok(self.rows_of(&scopes).await?)
     }
 
     async fn remove(&self, scope: &Scope) -> std::result::Result<(), LedgerUnavailable> {
@@ -84,6 +77,29 @@ impl LimitStore for PostgresLedger {
             .await
             .map_err(LedgerError::from)?;
         Ok(())
+    }
+
+    async fn want(&self, scopes: &[Scope], until_ms: TimestampMs) -> std::result::Result<(), LedgerUnavailable> {
+        let keys: Vec<String> = scopes.iter().map(Scope::to_key).collect();
+        sqlx::query("UPDATE rate_limit SET wanted_until_ms = $2 WHERE scope = ANY($1) AND wanted_until_ms < $2")
+            .bind(&keys)
+            .bind(until_ms)
+            .execute(&self.engine)
+            .await
+            .map_err(LedgerError::from)?;
+        Ok(())
+    }
+
+    async fn remove_unwanted(&self, scopes: &[Scope]) -> std::result::Result<Vec<Scope>, LedgerUnavailable> {
+        let keys: Vec<String> = scopes.iter().map(Scope::to_key).collect();
+        let removed =
+            sqlx::query("DELETE FROM rate_limit WHERE scope = ANY($1) AND wanted_until_ms <= $2 RETURNING scope")
+                .bind(&keys)
+                .bind(self.now_ms())
+                .fetch_all(&self.engine)
+                .await
+                .map_err(LedgerError::from)?;
+        Ok(removed.iter().map(scope).collect::<Result<_>>()?)
     }
 
     async fn pause(&self, pause: &PauseRow) -> std::result::Result<(), LedgerUnavailable> {
@@ -127,6 +143,16 @@ impl LimitStore for PostgresLedger {
             })
         };
         Ok(rows.iter().map(read).collect::<Result<_>>()?)
+    }
+}
+
+impl PostgresLedger {
+    async fn rows_of(&self, scopes: &[String]) -> Result<Vec<LimitRow>> {
+        let rows = sqlx::query("SELECT scope, windows, counted, version FROM rate_limit WHERE scope = ANY($1)")
+            .bind(scopes)
+            .fetch_all(&self.engine)
+            .await?;
+        read(&rows)
     }
 }
 
