@@ -81,8 +81,8 @@ impl PostgresLedger {
     ///
     /// # Errors
     /// [`LedgerError::Open`] with what to do when the server refuses the role, the database is another program's, its
-    /// schema is too old or too new, or it belongs to another key; [`LedgerError::Unavailable`] when the server cannot
-    /// be reached.
+    /// schema is too new, or it belongs to another key; [`LedgerError::NotMade`] when it has no tables or those of an
+    /// older version; [`LedgerError::Unavailable`] when the server cannot be reached.
     pub async fn open(
         options: PgConnectOptions,
         master: MasterKey,
@@ -249,7 +249,7 @@ async fn foreign(conn: &mut PgConnection) -> Result<LedgerError> {
 pub(super) async fn check_schema(conn: &mut PgConnection) -> Result<()> {
     match whose(conn).await? {
         Whose::Nobodys => {
-            return Err(LedgerError::Open("the database has no ledger yet; run `dispatch migrate` once".to_owned()));
+            return Err(LedgerError::NotMade("the database has no ledger yet; run `dispatch migrate` once".to_owned()));
         }
         Whose::Others => return Err(foreign(conn).await?),
         Whose::Dispatchs => {}
@@ -259,7 +259,7 @@ pub(super) async fn check_schema(conn: &mut PgConnection) -> Result<()> {
         return Err(too_new(*version));
     }
     if let Some(wanted) = MIGRATIONS.iter().find(|wanted| !applied.contains(&wanted.version)) {
-        return Err(LedgerError::Open(format!(
+        return Err(LedgerError::NotMade(format!(
             "the ledger is an older version's (schema {} is missing); run `dispatch migrate`",
             wanted.version
         )));
