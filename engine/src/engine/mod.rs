@@ -71,7 +71,7 @@ pub struct Engine {
     pub limits: Arc<Limits>,
     /// The plans of running campaigns.
     pub plans: Arc<PlanBook>,
-    /// Where to wake the scheduler and ask about stalls.
+    /// Where to wake the scheduler.
     pub desk: Arc<Desk>,
     /// Loads contact files.
     pub loader: Loader,

@@ -182,7 +182,7 @@ pub trait Campaigns: Send + Sync + 'static {
     async fn cancel(&self, tenant: TenantId, campaign: CampaignId) -> Result<CampaignStopped>;
     /// Sets its limits. Refused for one that is cancelled.
     async fn set_campaign_limits(&self, tenant: TenantId, campaign: CampaignId, limits: Windows) -> Result<Campaign>;
-    /// How far it has come. `stall` is the scheduler's to fill in.
+    /// How far it has come.
     async fn progress(&self, tenant: TenantId, campaign: CampaignId) -> Result<Progress>;
     /// Its recipients by number.
     async fn recipients(

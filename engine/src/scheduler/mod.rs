@@ -265,7 +265,7 @@ impl Scheduler {
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
         }
         self.measure(campaigns);
-        self.desk.set_stalls(state.stalls.look(self, mine, now_ms));
+        state.stalls.note(self, mine, now_ms).await?;
         if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
             state.cleaned_at = Some(self.clock.monotonic());
             self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;

@@ -306,6 +306,7 @@ mod tests {
         assert_eq!(cursor.next, 0);
     }
 
+            stall: None,
     #[test]
     fn a_campaign_that_moves_or_has_nothing_published_is_left_alone() {
         let mut cursor = Cursor { next: 500, ..Cursor::default() };
