@@ -107,7 +107,8 @@ pub trait Imports: Send + Sync + 'static {
     ) -> Result<()>;
     /// Removes an upload whole and says why.
     async fn roll_back_import(&self, import: ImportId, why: &str) -> Result<()>;
-    /// Rolls back or finishes the uploads that a dead process left. Returns how many.
+    /// Rolls back or finishes the uploads that a dead process left: one that was not heard of for long, and of a ledger
+    /// that is not shared every one. Returns how many.
     async fn recover_imports(&self) -> Result<u64>;
     /// One upload.
     async fn import(&self, tenant: TenantId, import: ImportId) -> Result<ImportStatus>;

@@ -11,6 +11,7 @@ mod reconcile;
 mod share;
 mod stall;
 mod window;
+mod uploads;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,6 +34,7 @@ use endings::Endings;
 pub use reconcile::Reconciler;
 use stall::Stalls;
 use window::Window;
+pub use uploads::look_after_uploads;
 
 use crate::{
     ledger::{CampaignBrief, Ledger, LedgerError},
