@@ -7,11 +7,12 @@
 mod desk;
 mod ended;
 mod endings;
+mod rates;
 mod reconcile;
 mod share;
 mod stall;
-mod window;
 mod uploads;
+mod window;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,8 +34,8 @@ use dispatch_workers::{
 use endings::Endings;
 pub use reconcile::Reconciler;
 use stall::Stalls;
-use window::Window;
 pub use uploads::look_after_uploads;
+use window::Window;
 
 use crate::{
     ledger::{CampaignBrief, Ledger, LedgerError},
@@ -162,7 +163,7 @@ impl Scheduler {
             busy |= self.sweep(&all, &mine, state, now_ms).await?;
         }
         self.give_back(&mine, state, now_ms);
-        state.window.fill(self, &mine, now_ms).await?;
+        state.window.fill(self, &all, &mine, now_ms).await?;
         Ok(busy)
     }
 
