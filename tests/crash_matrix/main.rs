@@ -26,17 +26,11 @@
 //! Not here, because what would die is not built: K12 to K14 (callbacks of providers), K15 (a job that erases in
 //! steps), K16 (retention), K18 and K19 (quarantine after a failover or a restore that forgets).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "functions of tests; a failed expectation is the failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "functions of tests; a failed expectation is the failed test")]
 
 mod doubt;
 mod nobody_dies;
 mod playing;
 mod scene;
 mod scheduler_dies;
-mod services;
 mod worker_dies;

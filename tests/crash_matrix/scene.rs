@@ -18,6 +18,7 @@ use dispatch_schemas::{
 use dispatch_tests::support::{
     checker::Books,
     engine_process::EngineProcess,
+    given_services::GivenServices,
     look,
     people::People,
     platform::Platform,
@@ -26,8 +27,6 @@ use dispatch_tests::support::{
     wait,
 };
 use dispatch_workers::abort::AbortPoint;
-
-use crate::services::Services;
 
 const TENANT: &str = "shop";
 /// Recipients of a campaign.
@@ -79,7 +78,7 @@ pub(crate) enum Part {
 pub(crate) struct Scene {
     pub(crate) play: Play,
     pub(crate) stage: Stage,
-    pub(crate) services: Option<Services>,
+    pub(crate) services: Option<GivenServices>,
     variables: Vec<(String, String)>,
     /// A ledger of several processes is open here as well.
     opened: Option<Opened>,
@@ -106,7 +105,7 @@ impl Scene {
         let account = Account { batch, requests_open: 1, ..Account::new(kind) };
         let stage = Stage::with(&[account], |folder| Sandbox::start_slow(folder, faults, 1, SLOW_MS));
         let services = match play.mode {
-            Mode::Production => Some(Services::new().await),
+            Mode::Production => Some(GivenServices::new().await),
             Mode::Embedded => None,
         };
         let window = (WINDOW_REQUESTS * batch.max(BATCH)).to_string();

@@ -1,4 +1,4 @@
-//! A schema and a virtual host of one test, gone after it.
+//! A schema and a virtual host of one test, on the servers that the environment names; gone after it.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -6,12 +6,13 @@ use std::{
 };
 
 use dispatch_engine::ledger::postgres::{PostgresLedger, connect_options};
-use dispatch_tests::support::wait;
 use dispatch_workers::clock::{SystemEntropy, random};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+
+use super::wait;
 
 const POSTGRES: &str = "DISPATCH_TEST_POSTGRES_URL";
 const AMQP: &str = "DISPATCH_TEST_AMQP_URL";
@@ -23,7 +24,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Where one test's ledger and queue are.
 #[derive(Debug)]
-pub(crate) struct Services {
+pub struct GivenServices {
     postgres: Url,
     amqp: Url,
     management: Url,
@@ -32,15 +33,14 @@ pub(crate) struct Services {
 }
 
 fn variable(name: &str) -> Url {
-    let Ok(text) = std::env::var(name) else {
-        panic!("{name} is not set: these tests need PostgreSQL and RabbitMQ; tests/run starts both");
-    };
-    text.parse().unwrap_or_else(|_| panic!("{name} must be a URL"))
+    let text = std::env::var(name);
+    assert!(text.is_ok(), "{name} is not set: these tests need PostgreSQL and RabbitMQ; tests/run starts both");
+    text.ok().and_then(|text| text.parse().ok()).expect("the variable is a URL")
 }
 
-impl Services {
+impl GivenServices {
     /// Makes both; the schema has the ledger's tables.
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         let drawn = u64::from_le_bytes(random(&SystemEntropy::default()));
         let services = Self {
             postgres: variable(POSTGRES),
@@ -48,48 +48,50 @@ impl Services {
             management: variable(MANAGEMENT),
             // What a killed run leaves is dropped by a later run of the ledger's tests.
             schema: format!("test_{}_{drawn:016x}", wait::now_ms()),
-            vhost: format!("dispatch-matrix-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+            vhost: format!("dispatch-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
         };
         change(&services.postgres, format!("CREATE SCHEMA {}", services.schema)).await;
-        let options = connect_options(&services.ledger_url(None)).unwrap();
-        PostgresLedger::migrate(&options, wait::now_ms()).await.unwrap();
+        let options = connect_options(&services.ledger_url(None)).expect("the URL of the tests is right");
+        PostgresLedger::migrate(&options, wait::now_ms()).await.expect("the tables can be made");
         services.make_vhost().await;
         services
     }
 
     /// The ledger's address, at another port if a proxy stands before it.
-    pub(crate) fn ledger_url(&self, port: Option<u16>) -> String {
+    pub fn ledger_url(&self, port: Option<u16>) -> String {
         let mut url = self.postgres.clone();
-        url.set_port(port.or_else(|| self.postgres.port())).unwrap();
+        url.set_port(port.or_else(|| self.postgres.port())).expect("a URL with a host takes a port");
         let joint = if url.query().is_some() { '&' } else { '?' };
         format!("{url}{joint}options[search_path]={}", self.schema)
     }
 
     /// Where the server of the ledger listens.
-    pub(crate) fn ledger_address(&self) -> std::net::SocketAddr {
-        let host = self.postgres.host_str().unwrap();
+    pub fn ledger_address(&self) -> std::net::SocketAddr {
+        let host = self.postgres.host_str().expect("the URL names a host");
         let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host, self.postgres.port().unwrap_or(5_432)));
-        addresses.unwrap().next().unwrap()
+        addresses.ok().and_then(|mut addresses| addresses.next()).expect("the host has an address")
     }
 
     /// The queue's address.
-    pub(crate) fn queue_url(&self) -> String {
+    pub fn queue_url(&self) -> String {
         let mut url = self.amqp.clone();
         url.set_path(&self.vhost);
         url.into()
     }
 
     /// The tokens of all attempts.
-    pub(crate) async fn tokens(&self) -> Vec<[u8; 16]> {
-        let options = connect_options(&self.ledger_url(None)).unwrap().options([("dispatch.scope", "engine")]);
-        let mut conn = options.disable_statement_logging().connect().await.unwrap();
-        let rows = sqlx::query("SELECT token FROM attempt").fetch_all(&mut conn).await.unwrap();
-        rows.iter().map(|row| row.get::<&[u8], _>(0).try_into().unwrap()).collect()
+    pub async fn tokens(&self) -> Vec<[u8; 16]> {
+        let options = connect_options(&self.ledger_url(None)).expect("the URL of the tests is right");
+        let options = options.options([("dispatch.scope", "engine")]).disable_statement_logging();
+        let mut conn = options.connect().await.expect("the server answers");
+        let rows = sqlx::query("SELECT token FROM attempt").fetch_all(&mut conn).await.expect("the server answers");
+        rows.iter().map(|row| row.get::<&[u8], _>(0).try_into().expect("a token has 16 bytes")).collect()
     }
 
     /// Waits until the queue of campaigns holds at least so many messages that nobody has.
-    pub(crate) async fn holds(&self, channel: &str, messages: u32) {
-        let connection = Connection::connect(&self.queue_url(), ConnectionProperties::default()).await.unwrap();
+    pub async fn holds(&self, channel: &str, messages: u32) {
+        let connection = Connection::connect(&self.queue_url(), ConnectionProperties::default()).await;
+        let connection = connection.expect("the broker answers");
         let what = format!("the queue of {channel} holds {messages} messages");
         wait::until(&what, WITHIN, async || {
             // What is declared and not there closes the channel.
@@ -103,7 +105,7 @@ impl Services {
     }
 
     /// The broker forgets every queue and message, as one does whose disk was replaced.
-    pub(crate) async fn broker_loses_everything(&self) {
+    pub async fn broker_loses_everything(&self) {
         self.manage(Method::DELETE, &format!("vhosts/{}", self.vhost), None).await;
         self.make_vhost().await;
     }
@@ -123,8 +125,7 @@ impl Services {
 async fn manage(at: &Url, method: Method, path: &str, body: Option<Value>) {
     let mut url = at.clone();
     let (user, password) = (url.username().to_owned(), url.password().map(str::to_owned));
-    url.set_username("").unwrap();
-    url.set_password(None).unwrap();
+    url.set_username("").and_then(|()| url.set_password(None)).expect("a URL with a host takes a user");
     let url = format!("{}/api/{path}", url.as_str().trim_end_matches('/'));
     let mut request = Client::new().request(method, url).basic_auth(user, password);
     if let Some(body) = body {
@@ -135,19 +136,19 @@ async fn manage(at: &Url, method: Method, path: &str, body: Option<Value>) {
 }
 
 async fn change(at: &Url, sql: String) {
-    let options = connect_options(at.as_str()).unwrap().disable_statement_logging();
-    let mut conn = PgConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
+    let options = connect_options(at.as_str()).expect("the URL of the tests is right").disable_statement_logging();
+    let mut conn = PgConnection::connect_with(&options).await.expect("the server answers");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect("the server does it");
+    conn.close().await.expect("the connection closes");
 }
 
-impl Drop for Services {
+impl Drop for GivenServices {
     fn drop(&mut self) {
         let (management, vhost) = (self.management.clone(), format!("vhosts/{}", self.vhost));
         let (postgres, sql) = (self.postgres.clone(), format!("DROP SCHEMA {} CASCADE", self.schema));
         // A thread of its own, because this runs within the test's runtime.
         let removed = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 manage(&management, Method::DELETE, &vhost, None).await;
                 change(&postgres, sql).await;
