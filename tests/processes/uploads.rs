@@ -29,7 +29,8 @@ async fn an_upload_whose_process_died_is_removed_by_another_that_runs() {
     let aged = "WITH aged AS (UPDATE import SET seen_at_ms = 0 RETURNING 1) SELECT count(*) FROM aged";
     assert_eq!(fleet.window.number(aged).await, 1);
 
-    wait::until("it is removed", WITHIN, async || (fleet.window.number(uploads).await == 0).then_some(())).await;
+    let removed = "SELECT count(*) FROM import WHERE state = 'failed'";
+    wait::until("it is removed", WITHIN, async || (fleet.window.number(removed).await == 1).then_some(())).await;
     let again = fleet.opened.ledger.begin_import(fleet.platform.tenant, list).await.unwrap();
     fleet.opened.ledger.roll_back_import(again, "the test is over").await.unwrap();
     fleet.end().await;
