@@ -19,8 +19,9 @@ pub struct UnknownWord {
     pub known: &'static str,
 }
 
+// A word is taken as a token, because what describes the API does not see one that is taken as a literal.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident ($kind:literal) { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+    ($($(#[$doc:meta])* $name:ident ($kind:literal) { $($(#[$vdoc:meta])* $variant:ident = $word:tt,)+ })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum $name {$(
@@ -98,6 +99,26 @@ words! {
         AtMostOnce = "at_most_once",
         /// Send again once the outcome can no longer arrive; each such resend is counted.
         AtLeastOnce = "at_least_once",
+    }
+
+    /// Why a running campaign does not move.
+    StallReason ("reason for a stall") {
+        /// Its tenant is closed by the operator.
+        Gate = "gate",
+        /// Its sending window is not open; `opens_at` says when it is.
+        OutsideWindow = "outside_window",
+        /// Its limits, its tenant's, its account's or those of its recipients' domains or countries are used up for now.
+        Limit = "limit",
+        /// Its provider asked us to wait.
+        ProviderPaused = "provider_paused",
+        /// Its provider refuses the account.
+        ProviderRefused = "provider_refused",
+        /// Recipients wait for their next try.
+        WaitingForRetry = "waiting_for_retry",
+        /// Recipients wait for the outcome of a request that was not answered.
+        OutcomeUnknown = "outcome_unknown",
+        /// No worker takes its jobs.
+        NoWorker = "no_worker",
     }
 
     /// Where one delivery stands.

@@ -15,7 +15,6 @@
 
 mod audience;
 mod fleet;
-mod ledger;
 mod plan;
 mod platform_calls;
 mod report;

@@ -11,17 +11,17 @@ use std::{
 };
 
 use dispatch_engine::{
-    engine::{Opened, open_ledger},
+    engine::open_ledger,
     ledger::postgres::{PostgresLedger, connect_options},
-    operator::{Answer, Order, keys::NewKey},
     settings::Settings,
 };
-use dispatch_schemas::{api::keys::Permission, ids::CampaignId, states::DeliveryState};
+use dispatch_schemas::{ids::CampaignId, states::DeliveryState};
 use dispatch_tests::support::{
     checker::{self, Books, Claims, Closing, Entry},
     fault_proxy::Network,
-    platform::Platform,
+    platform::{Platform, api_key},
     sandbox::name_of,
+    server_look::{Look, Window},
     services::{Service, Services},
     stage::{Account, Stage},
     wait,
@@ -32,7 +32,6 @@ use tokio::task::JoinSet;
 use crate::{
     audience::{Audience, accounts, audiences},
     fleet::{Fleet, Member, ROLES},
-    ledger::Window,
     plan::{Outage, Plan, What},
     platform_calls::Caller,
     report::{Pace, Report, Watched},
@@ -101,7 +100,7 @@ impl Run {
             platform.launch(campaign).await;
             campaigns.push(campaign);
         }
-        let key = api_key(&opened).await;
+        let key = api_key(&opened, TENANT).await;
         opened.ledger.close().await;
 
         let mut members = Vec::new();
@@ -301,15 +300,6 @@ fn shared_variables() -> Vec<(String, String)> {
     vec![("DISPATCH_TIMING__EVIDENCE_WINDOW_MS".to_owned(), EVIDENCE_WINDOW_MS.to_string())]
 }
 
-async fn api_key(opened: &Opened) -> String {
-    let new =
-        NewKey { tenant: TENANT.to_owned(), label: "chaos".to_owned(), permissions: Permission::ALL.to_vec(), days: 1 };
-    match Order::CreateKey(new).carry_out(opened).await {
-        Ok(Answer::Created(key)) => key.key,
-        other => unreachable!("a key can be made: {other:?}"),
-    }
-}
-
 /// Recipients without an outcome whose provider could have been asked. Brevo is asked by sending again, which nobody
 /// may after a gate has closed.
 fn undecided(books: &Books, closings: &[Closing]) -> Vec<String> {
@@ -344,7 +334,7 @@ async fn watch(window: Arc<Window>, stop: Arc<AtomicBool>) -> Watched {
         // Without the server there is nothing to see.
         if let Ok(looks) = window.campaigns().await {
             watched.looks += 1;
-            watched.wrong.extend(looks.iter().filter_map(crate::ledger::Look::wrong));
+            watched.wrong.extend(looks.iter().filter_map(Look::wrong));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -132,6 +132,8 @@ async fn a_queue_emptied_doubled_and_shuffled_changes_nothing_but_delay() {
     let stage = Stage::new(&[Account { batch: 50, ..Account::new("sendgrid") }], "", 1);
     let mut settings = stage.settings();
     settings.queue.window_max = WINDOW;
+    // By the scheduler's clock.
+    settings.queue.window_seconds *= u64::from(HASTE);
     let opened = open_ledger(&settings).await.expect("the ledger opens");
     let platform = Platform::new(&opened, "shop").await;
     let campaign = platform.campaign_to(People::by_email("reader", RECIPIENTS), "sendgrid", |_| {}).await;

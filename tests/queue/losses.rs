@@ -66,6 +66,25 @@ async fn a_broker_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[tokio::test]
+async fn every_scheduler_is_told_of_a_queue_that_another_process_made_anew() {
+    let broker = Broker::new().await;
+    let schedulers = [broker.scheduler(1_000).await, broker.scheduler(1_000).await];
+    let worker = RabbitQueue::start(broker.options(Side::Worker, 1_000, &broker.url(None)));
+    schedulers[0].publish(batch(1, Lane::Bulk, [0]));
+    take_all(&worker, 1).await;
+    // What connecting told them.
+    for scheduler in &schedulers {
+        while scheduler.take_lost() {}
+    }
+    // The worker takes from it and makes it again; the schedulers have no business with it just then.
+    let channel = broker.outsider().await;
+    channel.queue_delete(BULK.into(), QueueDeleteOptions::default()).await.unwrap();
+    for scheduler in &schedulers {
+        is_lost(scheduler).await;
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_queue_is_made_anew_and_the_loss_is_told() {
     let broker = Broker::new().await;
     let queue = broker.scheduler(1_000).await;

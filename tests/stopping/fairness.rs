@@ -10,6 +10,7 @@ use dispatch_tests::support::{
     stage::Account,
     wait,
 };
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::rig::{COMPLETES_WITHIN, Rig};
 
@@ -68,6 +69,26 @@ async fn a_single_message_overtakes_a_running_campaign() {
     assert!(waited_for.iter().all(|others| *others < 300), "{waited_for:?}");
     rig.platform.ledger().cancel(rig.platform.tenant, campaign).await.expect("it can be cancelled");
     rig.engine.campaign_changed(campaign);
+    rig.engine.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_that_cannot_be_read_does_not_hold_up_others() {
+    let rig = Rig::new(&[Account { batch: 20, ..Account::new("sendgrid") }]).await;
+    let damaged = rig.platform.campaign_to(People::by_email("damaged", 50), "sendgrid", |_| {}).await;
+    let options = SqliteConnectOptions::new().filename(rig.stage.ledger_file());
+    let mut file = SqliteConnection::connect_with(&options).await.expect("the file opens");
+    let damage = sqlx::query("UPDATE campaign SET content = '{' WHERE id = ?").bind(damaged.0).execute(&mut file).await;
+    assert_eq!(damage.expect("a row is changed").rows_affected(), 1);
+    // Found by the scheduler before the other one.
+    rig.go(damaged).await;
+    wait::until("its recipients are found", COMPLETES_WITHIN, async || {
+        (rig.platform.progress(damaged).await.states["ready"] == 50).then_some(())
+    })
+    .await;
+    let whole = rig.launch(People::by_email("whole", 200), "sendgrid").await;
+    rig.completed(whole).await;
+    assert_eq!(rig.platform.progress(damaged).await.states["ready"], 50, "it waits until it is mended");
     rig.engine.drain().await;
 }
 

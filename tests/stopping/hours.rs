@@ -9,8 +9,8 @@ use std::{
 };
 
 use dispatch_schemas::{
-    api::{campaigns::StallReason, sending_window::SendingWindow, time::Moment},
-    states::{CampaignState, DeliveryState, Weekday},
+    api::{sending_window::SendingWindow, time::Moment},
+    states::{CampaignState, DeliveryState, StallReason, Weekday},
 };
 use dispatch_tests::support::{checker::Faults, people::People, platform::count, stage::Account, wait};
 use dispatch_workers::clock::{Clock, SystemClock};

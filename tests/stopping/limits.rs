@@ -1,8 +1,8 @@
 //! No second of a run holds more than its limit.
 
 use dispatch_schemas::{
-    api::{campaigns::StallReason, limits::Windows},
-    states::{Channel, DeliveryState, StopReason},
+    api::limits::Windows,
+    states::{Channel, DeliveryState, StallReason, StopReason},
 };
 use dispatch_tests::support::{checker::busiest, people::People, platform::count, stage::Account};
 

@@ -7,10 +7,7 @@ use dispatch_engine::{
     ledger::sqlite::SqliteLedger,
     settings::Settings,
 };
-use dispatch_schemas::{
-    api::campaigns::{Progress, StallReason},
-    ids::CampaignId,
-};
+use dispatch_schemas::{api::campaigns::Progress, ids::CampaignId, states::StallReason};
 use dispatch_tests::support::{
     checker::{self, Books, Report},
     people::People,
@@ -69,7 +66,7 @@ impl Rig {
     /// Waits until a campaign is said to wait for this.
     pub(crate) async fn stalled(&self, campaign: CampaignId, reason: StallReason) {
         wait::until("the campaign is said to wait", COMPLETES_WITHIN, async || {
-            (self.engine.desk.stall(campaign) == Some(reason)).then_some(())
+            (self.platform.progress(campaign).await.stall == Some(reason)).then_some(())
         })
         .await;
     }

@@ -1,10 +1,7 @@
 //! Closing a tenant while its campaigns run.
 
 use dispatch_engine::ledger::LedgerError;
-use dispatch_schemas::{
-    api::campaigns::StallReason,
-    states::{CampaignState, DeliveryState},
-};
+use dispatch_schemas::states::{CampaignState, DeliveryState, StallReason};
 use dispatch_tests::support::{
     checker::Faults,
     people::People,

@@ -11,6 +11,7 @@ pub mod platform;
 pub mod program;
 pub mod sandbox;
 pub mod seed;
+pub mod server_look;
 pub mod services;
 pub mod stage;
 pub mod wait;

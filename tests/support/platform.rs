@@ -7,11 +7,13 @@ use dispatch_engine::{
     engine::Opened,
     import::loading::Loader,
     ledger::{ContactRow, Ledger, MessageTerms, SealedMessage},
+    operator::{Answer, Order, keys::NewKey},
 };
 use dispatch_schemas::{
     api::{
         campaigns::{CampaignContent, NewCampaign, Progress},
         imports::Mapping,
+        keys::Permission,
         limits::Windows,
         lists::{Import, NewList, NewSource},
         templates::{Content, NewTemplate, Sender, StoredTemplate, TemplateSource},
@@ -161,6 +163,16 @@ impl Platform {
         let terms = MessageTerms { source: self.source, purpose: Purpose::Service, account: account.to_owned() };
         let stored = ledger.create_message(self.tenant, template, &terms, message, None).await;
         stored.expect("the message is stored").value
+    }
+}
+
+/// A key of this tenant that may do everything.
+pub async fn api_key(opened: &Opened, tenant: &str) -> String {
+    let (label, permissions) = ("test".to_owned(), Permission::ALL.to_vec());
+    let new = NewKey { tenant: tenant.to_owned(), label, permissions, days: 1 };
+    match Order::CreateKey(new).carry_out(opened).await {
+        Ok(Answer::Created(key)) => key.key,
+        other => unreachable!("a key can be made: {other:?}"),
     }
 }
 

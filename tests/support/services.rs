@@ -87,6 +87,11 @@ impl Services {
         self.run("stop", service).await;
     }
 
+    /// Takes all it has kept from RabbitMQ, which is stopped.
+    pub async fn wipe_rabbitmq(&self) {
+        self.run("wipe", Service::RabbitMq).await;
+    }
+
     /// Starts a service that was killed or stopped; returns when it takes connections.
     pub async fn start_again(&self, service: Service) {
         self.run("start", service).await;

@@ -1,7 +1,7 @@
 //! What the API needs of the running engine.
 
 use dispatch_schemas::{
-    api::campaigns::{Campaign, StallReason},
+    api::campaigns::Campaign,
     ids::{CampaignId, TenantId},
 };
 
@@ -29,8 +29,6 @@ pub trait Control: Send + Sync + 'static {
     fn limits_changed(&self, tenant: TenantId);
     /// A campaign's limits were set.
     fn campaign_limits_changed(&self, campaign: &Campaign);
-    /// Why a campaign does not move, when it does not.
-    fn stall(&self, campaign: CampaignId) -> Option<StallReason>;
     /// The roles this process has, and how each is.
     fn readiness(&self) -> Vec<(&'static str, Health)>;
     /// All metrics, in the text format of Prometheus.

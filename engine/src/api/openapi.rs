@@ -167,6 +167,18 @@ mod tests {
     }
 
     #[test]
+    fn the_words_described_are_those_that_are_sent() {
+        use dispatch_schemas::states::{CampaignState, StallReason, StopReason, UnknownPolicy, Weekday};
+        let described: serde_json::Value = serde_json::from_str(text()).unwrap();
+        let words = |name: &str| described["components"]["schemas"][name]["enum"].clone();
+        assert_eq!(words("CampaignState"), serde_json::json!(CampaignState::ALL));
+        assert_eq!(words("StallReason"), serde_json::json!(StallReason::ALL));
+        assert_eq!(words("StopReason"), serde_json::json!(StopReason::ALL));
+        assert_eq!(words("UnknownPolicy"), serde_json::json!(UnknownPolicy::ALL));
+        assert_eq!(words("Weekday"), serde_json::json!(Weekday::ALL));
+    }
+
+    #[test]
     fn every_path_says_which_one_permission_it_needs() {
         let described: serde_json::Value = serde_json::from_str(text()).unwrap();
         let mut operations = 0;

@@ -197,7 +197,7 @@ impl From<LedgerError> for Problem {
                 )
                 .retry_after(RETRY_AFTER_S)
             }
-            LedgerError::InUse(_) | LedgerError::Open(_) | LedgerError::Corrupt(_) => {
+            LedgerError::InUse(_) | LedgerError::Open(_) | LedgerError::NotMade(_) | LedgerError::Corrupt(_) => {
                 tracing::error!(%error, "an API call failed");
                 Self::new(Kind::INTERNAL, "the ledger could not be read; the engine's log says more")
             }

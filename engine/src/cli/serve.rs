@@ -92,7 +92,7 @@ async fn stopped(mut stopping: watch::Receiver<()>) {
     while stopping.changed().await.is_ok() {}
 }
 
-/// Opens the ledger. One on a server that does not answer is waited for.
+/// Opens the ledger. One on a server that does not answer, or whose tables are still to be made, is waited for.
 async fn open(
     settings: &Settings,
     mut claimed: crate::engine::ClaimedLedger<'_>,
@@ -103,8 +103,10 @@ async fn open(
         let may_come = claimed.may_come();
         match claimed.open().await {
             Ok(opened) => return Ok(opened),
-            Err(StartError::Ledger(error @ (LedgerError::Unavailable(_) | LedgerError::Disconnected))) if may_come => {
-                tracing::warn!(%error, "the ledger does not answer; waiting for it");
+            Err(StartError::Ledger(
+                error @ (LedgerError::Unavailable(_) | LedgerError::Disconnected | LedgerError::NotMade(_)),
+            )) if may_come => {
+                tracing::warn!(%error, "the ledger cannot be opened yet; waiting for it");
                 routes.wait_for(&error.to_string());
             }
             Err(error) => return Err(CliError::Failed(error.to_string())),

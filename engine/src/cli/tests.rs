@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use dispatch_schemas::api::campaigns::StallReason;
+use dispatch_schemas::states::StallReason;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -258,9 +258,10 @@ async fn a_campaign_is_made_launched_looked_at_and_stopped() {
     let early = act("pause").await.unwrap_err();
     assert!(matches!(&early, CliError::Refused(problem) if problem.status == 409), "{early}");
     assert!(act("launch").await.unwrap().contains("is running"));
+    served.world.stalls(id, StallReason::NoWorker).await;
     let status = act("status").await.unwrap();
     assert!(status.contains("running, waiting: no_worker"), "{status}");
-    *served.world.told.stall.lock().unwrap() = Some(StallReason::OutsideWindow);
+    served.world.stalls(id, StallReason::OutsideWindow).await;
     let status = act("status").await.unwrap();
     assert!(status.contains("running, waiting: outside_window until 2027-01-15T21:00:00.000Z"), "{status}");
     assert!(act("pause").await.unwrap().contains("is paused"));

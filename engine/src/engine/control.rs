@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dispatch_schemas::{
-    api::campaigns::{Campaign, StallReason},
+    api::campaigns::Campaign,
     ids::{CampaignId, TenantId},
     states::CampaignState,
 };
@@ -72,10 +72,6 @@ impl Control for EngineControl {
                 tracing::warn!(campaign = %id, %error, "a campaign's new limits take effect when it is resumed");
             }
         });
-    }
-
-    fn stall(&self, campaign: CampaignId) -> Option<StallReason> {
-        self.engine.desk.stall(campaign)
     }
 
     fn readiness(&self) -> Vec<(&'static str, Health)> {

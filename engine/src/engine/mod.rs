@@ -42,7 +42,7 @@ use crate::{
         InProcessQueue, Queue,
         rabbitmq::{self, Link, RabbitQueue, Side},
     },
-    scheduler::{Desk, Reconciler, Scheduler},
+    scheduler::{Desk, Reconciler, Scheduler, look_after_uploads},
     settings::Settings,
 };
 
@@ -71,7 +71,7 @@ pub struct Engine {
     pub limits: Arc<Limits>,
     /// The plans of running campaigns.
     pub plans: Arc<PlanBook>,
-    /// Where to wake the scheduler and ask about stalls.
+    /// Where to wake the scheduler.
     pub desk: Arc<Desk>,
     /// Loads contact files.
     pub loader: Loader,
@@ -188,6 +188,9 @@ impl Engine {
         let tasks = self.tasks.get_mut();
         tasks.spawn(scheduler.run(self.stop.clone().cancelled_owned()));
         tasks.spawn(reconciler.run(self.stop.clone().cancelled_owned()));
+        if ledger.is_shared() {
+            tasks.spawn(look_after_uploads(ledger.clone(), self.stop.clone().cancelled_owned()));
+        }
     }
 
     fn start_workers(&mut self, settings: &Settings) -> Result<(), StartError> {
@@ -332,13 +335,13 @@ fn key_places(settings: &Settings) -> HashMap<String, String> {
 /// What a process that died left behind. The lock of a ledger that is not shared says that it is dead, so nobody else
 /// will record.
 async fn recover(ledger: &dyn Ledger, clock: &dyn Clock, settings: &Settings) -> Result<(), StartError> {
+    if ledger.is_shared() {
+        // What is open may be a living process's; what is not is reaped and looked after in its time.
+        return Ok(());
+    }
     let imports = ledger.recover_imports().await?;
     if imports > 0 {
         tracing::warn!(imports, "unfinished uploads of the last run were finished or removed");
-    }
-    if ledger.is_shared() {
-        // What is open may be a living process's; what is not is reaped in its time.
-        return Ok(());
     }
     let now_ms = clock.now_ms();
     let mut reaped = 0;

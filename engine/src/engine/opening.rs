@@ -222,8 +222,14 @@ fn master_key(
     }
     refuse_key_place(is_made, ledger, key_file)?;
     let key = MasterKey::generate(entropy);
-    key.write_new(key_file)?;
-    Ok((key, true))
+    match key.write_new(key_file) {
+        Ok(()) => Ok((key, true)),
+        // Another process of this machine was first.
+        Err(KeyFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            Ok((MasterKey::read(key_file)?, false))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Says why no key may or can be made.

@@ -21,6 +21,18 @@ where
     row.try_get::<&str, _>(column)?.parse().map_err(|_| LedgerError::Corrupt("a word of a state or kind"))
 }
 
+/// A column that holds such a word or nothing.
+pub(super) fn optional_word<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>>
+where
+    R: Row,
+    T: FromStr,
+    &'static str: ColumnIndex<R>,
+    Option<&'r str>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let text = row.try_get::<Option<&str>, _>(column)?;
+    text.map(|text| text.parse().map_err(|_| LedgerError::Corrupt("a word of a state or kind"))).transpose()
+}
+
 /// A column that holds JSON.
 pub(super) fn json<'r, R, T>(row: &'r R, column: &'static str) -> Result<T>
 where

@@ -107,7 +107,8 @@ pub trait Imports: Send + Sync + 'static {
     ) -> Result<()>;
     /// Removes an upload whole and says why.
     async fn roll_back_import(&self, import: ImportId, why: &str) -> Result<()>;
-    /// Rolls back or finishes the uploads that a dead process left. Returns how many.
+    /// Rolls back or finishes the uploads that a dead process left: one that was not heard of for long, and of a ledger
+    /// that is not shared every one. Returns how many.
     async fn recover_imports(&self) -> Result<u64>;
     /// One upload.
     async fn import(&self, tenant: TenantId, import: ImportId) -> Result<ImportStatus>;
@@ -182,7 +183,7 @@ pub trait Campaigns: Send + Sync + 'static {
     async fn cancel(&self, tenant: TenantId, campaign: CampaignId) -> Result<CampaignStopped>;
     /// Sets its limits. Refused for one that is cancelled.
     async fn set_campaign_limits(&self, tenant: TenantId, campaign: CampaignId, limits: Windows) -> Result<Campaign>;
-    /// How far it has come. `stall` is the scheduler's to fill in.
+    /// How far it has come.
     async fn progress(&self, tenant: TenantId, campaign: CampaignId) -> Result<Progress>;
     /// Its recipients by number.
     async fn recipients(

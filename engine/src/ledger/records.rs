@@ -5,7 +5,7 @@ use dispatch_schemas::{
         keys::ApiKey, limits::Windows, lists::ImportTotals, sending_window::SendingWindow, templates::TemplateSource,
     },
     ids::{AttemptId, CampaignId, ContactId, ImportId, ListId, SourceId, TenantId},
-    states::{Channel, DeliveryState, ImportState, Lane, Purpose, UnknownPolicy},
+    states::{Channel, DeliveryState, ImportState, Lane, Purpose, StallReason, UnknownPolicy},
 };
 use dispatch_workers::{delivery::SealedContact, message::Token, sealing::AddressHash};
 
@@ -181,6 +181,8 @@ pub struct CampaignBrief {
     pub waiting: u64,
     /// Deliveries that are done.
     pub finished: u64,
+    /// Why it does not move, as it was last noted.
+    pub stall: Option<StallReason>,
 }
 
 impl CampaignBrief {

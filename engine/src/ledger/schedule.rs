@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
-    states::StopReason,
+    states::{StallReason, StopReason},
 };
 use dispatch_workers::delivery::Timing;
 
@@ -61,6 +61,8 @@ pub trait Schedule: Send + Sync + 'static {
     async fn past_sends(&self, since_ms: i64) -> Result<Vec<PastSends>>;
     /// All campaigns that are scheduled, running or paused, or cancelled with deliveries still open.
     async fn unfinished(&self) -> Result<Vec<CampaignBrief>>;
+    /// Notes why campaigns do not move; nothing for those that do again.
+    async fn note_stalls(&self, stalls: &[(CampaignId, Option<StallReason>)]) -> Result<()>;
     /// Sets scheduled campaigns running whose time has come.
     async fn start_due(&self, now_ms: i64) -> Result<u64>;
     /// T1: finds the next chunk of a campaign's recipients. Returns how many were added.
@@ -96,7 +98,8 @@ pub trait Schedule: Send + Sync + 'static {
     ) -> Result<Vec<i64>>;
     /// Pauses the campaigns of an account that its provider refuses, apart from those past their end. Returns them.
     async fn pause_account(&self, account: &str, reason: &str, now_ms: i64) -> Result<Vec<(TenantId, CampaignId)>>;
-    /// Completes a campaign if all of it is expanded and every recipient final. True if it is now.
+    /// Completes a campaign if all of it is expanded and every recipient final. True if it is now. Nothing keeps it any
+    /// more.
     async fn complete(&self, campaign: CampaignId, now_ms: i64) -> Result<bool>;
     /// Forgets the answers of idempotent calls stored before then. Returns how many.
     async fn forget_old_answers(&self, older_than_ms: i64) -> Result<u64>;

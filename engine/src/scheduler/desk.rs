@@ -1,12 +1,11 @@
 //! Where the rest of the engine meets the scheduler.
 
 use std::{
-    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use dispatch_schemas::{api::campaigns::StallReason, ids::CampaignId};
+use dispatch_schemas::ids::CampaignId;
 use tokio::sync::Notify;
 
 /// What others may ask the scheduler and say to it.
@@ -15,7 +14,6 @@ pub struct Desk {
     wake: Notify,
     /// Campaigns whose window is to be filled from the start again.
     restarted: Mutex<Vec<CampaignId>>,
-    stalls: Mutex<HashMap<CampaignId, StallReason>>,
     /// The schedulers that were alive at the last look, this one among them.
     living: Mutex<Vec<i64>>,
     /// When the scheduler last did its whole work.
@@ -37,12 +35,6 @@ impl Desk {
     pub fn restart(&self, campaign: CampaignId) {
         self.restarted.lock().unwrap_or_else(PoisonError::into_inner).push(campaign);
         self.wake();
-    }
-
-    /// Why a campaign does not move, if it does not.
-    #[must_use]
-    pub fn stall(&self, campaign: CampaignId) -> Option<StallReason> {
-        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).get(&campaign).copied()
     }
 
     /// When the scheduler last did its whole work, on the monotonic clock.
@@ -69,9 +61,5 @@ impl Desk {
 
     pub(super) fn put_back(&self, restarted: Vec<CampaignId>) {
         self.restarted.lock().unwrap_or_else(PoisonError::into_inner).extend(restarted);
-    }
-
-    pub(super) fn set_stalls(&self, stalls: HashMap<CampaignId, StallReason>) {
-        *self.stalls.lock().unwrap_or_else(PoisonError::into_inner) = stalls;
     }
 }

@@ -7,9 +7,11 @@
 mod desk;
 mod ended;
 mod endings;
+mod rates;
 mod reconcile;
 mod share;
 mod stall;
+mod uploads;
 mod window;
 
 use std::{
@@ -32,6 +34,7 @@ use dispatch_workers::{
 use endings::Endings;
 pub use reconcile::Reconciler;
 use stall::Stalls;
+pub use uploads::look_after_uploads;
 use window::Window;
 
 use crate::{
@@ -160,7 +163,7 @@ impl Scheduler {
             busy |= self.sweep(&all, &mine, state, now_ms).await?;
         }
         self.give_back(&mine, state, now_ms);
-        state.window.fill(self, &mine, now_ms).await?;
+        state.window.fill(self, &all, &mine, now_ms).await?;
         Ok(busy)
     }
 
@@ -265,7 +268,7 @@ impl Scheduler {
             self.ledger.reap(now_ms.saturating_sub(reap_after_ms), now_ms, &self.timing).await?;
         }
         self.measure(campaigns);
-        self.desk.set_stalls(state.stalls.look(self, mine, now_ms));
+        state.stalls.note(self, mine, now_ms).await?;
         if state.cleaned_at.is_none_or(|at| self.clock.monotonic() >= at + HOUSEKEEPING_EVERY) {
             state.cleaned_at = Some(self.clock.monotonic());
             self.ledger.forget_old_answers(now_ms.saturating_sub(crate::ledger::ANSWERS_KEPT_MS)).await?;

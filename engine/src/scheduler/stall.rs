@@ -3,14 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use dispatch_schemas::{
-    api::campaigns::StallReason,
     ids::CampaignId,
-    states::{CampaignState, Channel},
+    states::{CampaignState, Channel, StallReason},
 };
 use dispatch_workers::limits::{Pause, Scope};
 
 use super::Scheduler;
-use crate::ledger::{CampaignBrief, Held};
+use crate::ledger::{CampaignBrief, Held, LedgerError};
 
 /// A campaign without progress for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
@@ -20,8 +19,22 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Stalls(HashMap<CampaignId, (u64, Duration)>);
 
 impl Stalls {
+    /// Notes in the ledger which campaigns do not move, and why.
+    pub(super) async fn note(
+        &mut self,
+        scheduler: &Scheduler,
+        campaigns: &[CampaignBrief],
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        let stalls = self.look(scheduler, campaigns, now_ms);
+        let now = |campaign: &CampaignBrief| stalls.get(&campaign.id).copied();
+        let changed: Vec<_> =
+            campaigns.iter().filter(|c| c.stall != now(c)).map(|campaign| (campaign.id, now(campaign))).collect();
+        if changed.is_empty() { Ok(()) } else { scheduler.ledger.note_stalls(&changed).await }
+    }
+
     /// The campaigns that do not move, and why. One that is held is told at once: it will not move.
-    pub(super) fn look(
+    fn look(
         &mut self,
         scheduler: &Scheduler,
         campaigns: &[CampaignBrief],

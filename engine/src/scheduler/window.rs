@@ -1,15 +1,15 @@
 //! The window: how much of each campaign is in the queue, and whose turn it is.
 //!
-//! Deficit round robin over tenants: each round gives every tenant with waiting jobs the same quantum, so a campaign
-//! of 10 M and one of 100 get the same share until the small one is done. What is not in the window waits in the
-//! ledger.
+//! A window holds what workers take in the next seconds ([`Rates`]), and a fill goes round the tenants, the same quantum
+//! for each: a campaign of 10 M and one of 100 get the same share until the small one is done. What is not in the window
+//! waits in the ledger.
 //!
 //! A queue shared with other processes cannot say how many jobs of a campaign it holds. Then the ledger's counts do:
 //! what is ready and lies before the cursor was published and not claimed yet. Should the queue have lost it, nothing
 //! moves, and the window starts over from where the first of it lies.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -19,7 +19,10 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{abort::AbortPoint, delivery::Plans as _};
 
-use super::Scheduler;
+use super::{
+    Scheduler,
+    rates::{Rates, taken},
+};
 use crate::{
     ledger::{CampaignBrief, LedgerError},
     queue::Batch,
@@ -36,11 +39,14 @@ const ROUNDS_MAX: usize = 32;
 /// Longer than jobs wait behind others in a full queue; a job published twice is a no-op.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
-/// How far each campaign has been published, and the order of tenants.
+/// How far each campaign has been published, how fast it is taken, and the order of tenants.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     cursors: HashMap<CampaignId, Cursor>,
+    rates: Rates,
     turn: VecDeque<TenantId>,
+    /// Campaigns that nobody can say how to send; logged once.
+    unplanned: HashSet<CampaignId>,
 }
 
 /// How far a campaign has been published.
@@ -59,7 +65,7 @@ struct Cursor {
 /// How far a campaign's deliveries were, and since when. Zero ones stand for a campaign not looked at yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Moved {
-    left_ready: u64,
+    taken: u64,
     finished: u64,
     since: Option<Duration>,
 }
@@ -67,7 +73,7 @@ struct Moved {
 impl Cursor {
     /// Jobs that must be in the queue or with a worker, by the ledger's counts.
     fn outstanding(&self, campaign: &CampaignBrief) -> usize {
-        let found = campaign.ready + left_ready(campaign);
+        let found = campaign.ready + taken(campaign);
         let unpublished = found.saturating_sub(u64::try_from(self.next).unwrap_or_default());
         usize::try_from(campaign.ready.saturating_sub(unpublished)).unwrap_or(usize::MAX)
     }
@@ -80,8 +86,8 @@ impl Cursor {
     /// Starts over when published jobs have not moved for too long: from the low mark, then from the very first, since
     /// what came back from a wait may lie below it.
     fn watch(&mut self, campaign: &CampaignBrief, now: Duration) {
-        let moved = Moved { left_ready: left_ready(campaign), finished: campaign.finished, since: Some(now) };
-        let stands = (moved.left_ready, moved.finished) == (self.moved.left_ready, self.moved.finished);
+        let moved = Moved { taken: taken(campaign), finished: campaign.finished, since: Some(now) };
+        let stands = (moved.taken, moved.finished) == (self.moved.taken, self.moved.finished);
         let since = self.moved.since.filter(|_| stands);
         if self.outstanding(campaign) == 0 || since.is_none() {
             (self.moved, self.again) = (moved, 0);
@@ -95,11 +101,6 @@ impl Cursor {
             self.moved.since = Some(now);
         }
     }
-}
-
-/// Deliveries that are not ready: claimed, waiting, undecided or done.
-const fn left_ready(campaign: &CampaignBrief) -> u64 {
-    campaign.claimed + campaign.unknown + campaign.waiting + campaign.finished
 }
 
 /// A campaign that can take jobs in this fill.
@@ -121,6 +122,7 @@ impl Window {
     /// Forgets how far campaigns are that are another scheduler's now.
     pub(super) fn keep(&mut self, mine: &[CampaignBrief]) {
         self.cursors.retain(|id, _| mine.iter().any(|campaign| campaign.id == *id));
+        self.unplanned.retain(|id| mine.iter().any(|campaign| campaign.id == *id));
     }
 
     /// All campaigns: the queue may have lost what it had.
@@ -140,17 +142,32 @@ impl Window {
         self.cursors.remove(&campaign);
     }
 
-    /// Fills the windows of all campaigns that may send.
+    /// Fills the windows of those of `mine` that may send. `all` are those of every scheduler: they share the queue.
     pub(super) async fn fill(
         &mut self,
         scheduler: &Scheduler,
-        campaigns: &[CampaignBrief],
+        all: &[CampaignBrief],
+        mine: &[CampaignBrief],
         now_ms: i64,
     ) -> Result<(), LedgerError> {
+        let sends = |campaign: &&CampaignBrief| campaign.ready > 0 && scheduler.may_send(campaign, now_ms);
+        self.rates.look(all, scheduler.clock.monotonic());
+        let sending: Vec<&CampaignBrief> = all.iter().filter(sends).collect();
+        let shares = self.rates.shares(&sending, scheduler.window.window_seconds);
         let mut wanting = Vec::new();
-        for campaign in campaigns.iter().filter(|c| c.ready > 0 && scheduler.may_send(c, now_ms)) {
-            if let Some(wants) = self.wants(scheduler, campaign).await? {
-                wanting.push(wants);
+        for campaign in mine.iter().filter(sends) {
+            let share = shares.get(&campaign.id).copied().unwrap_or(0);
+            match self.wants(scheduler, campaign, share).await {
+                Ok(wants) => {
+                    self.unplanned.remove(&campaign.id);
+                    wanting.extend(wants);
+                }
+                // The others go on.
+                Err(error) => {
+                    if self.unplanned.insert(campaign.id) {
+                        tracing::error!(campaign = %campaign.id, %error, "a campaign waits until it can be read");
+                    }
+                }
             }
         }
         self.take_turns(&wanting);
@@ -167,12 +184,21 @@ impl Window {
         Ok(())
     }
 
-    async fn wants(&mut self, scheduler: &Scheduler, campaign: &CampaignBrief) -> Result<Option<Wanting>, LedgerError> {
-        let outstanding = scheduler.queue.outstanding(campaign.id).unwrap_or_else(|| {
-            let cursor = self.cursors.entry(campaign.id).or_default();
-            cursor.watch(campaign, scheduler.clock.monotonic());
-            cursor.outstanding(campaign)
-        });
+    async fn wants(
+        &mut self,
+        scheduler: &Scheduler,
+        campaign: &CampaignBrief,
+        share: usize,
+    ) -> Result<Option<Wanting>, LedgerError> {
+        let waiting = match scheduler.queue.outstanding(campaign.id) {
+            // Of those some are with workers, and in nobody's way.
+            Some(outstanding) => outstanding.saturating_sub(usize::try_from(campaign.claimed).unwrap_or(usize::MAX)),
+            None => {
+                let cursor = self.cursors.entry(campaign.id).or_default();
+                cursor.watch(campaign, scheduler.clock.monotonic());
+                cursor.outstanding(campaign)
+            }
+        };
         let plan = scheduler.plans.plan(campaign.id).await.map_err(|error| LedgerError::Unavailable(error.0))?;
         let Some(plan) = plan else {
             if campaign.lane == Lane::Bulk {
@@ -181,23 +207,25 @@ impl Window {
             }
             return Ok(None);
         };
-        let rate = scheduler.limits.per_second(&plan.scopes);
-        let size = match rate {
-            None => scheduler.window.window_max,
+        let batch = plan.account.claim_size();
+        // Whole requests, or they would stay small.
+        let share = share.max(1).div_ceil(batch).saturating_mul(batch).min(scheduler.window.window_max);
+        let size = match scheduler.limits.per_second(&plan.scopes) {
+            None => share,
             // A slow campaign gets a small window, so that its jobs do not stand in the way of others.
             Some(rate) => {
                 let seconds = scheduler.window.window_seconds as f64;
-                ((rate * seconds).ceil() as usize).clamp(1, scheduler.window.window_max)
+                ((rate * seconds).ceil() as usize).clamp(1, share)
             }
         };
-        let room = size.saturating_sub(outstanding).min(scheduler.queue.room(campaign.channel, campaign.lane));
-        Ok((room > 0).then(|| Wanting {
+        let room = size.saturating_sub(waiting).min(scheduler.queue.room(campaign.channel, campaign.lane));
+        Ok((room > 0).then_some(Wanting {
             campaign: campaign.id,
             tenant: campaign.tenant,
             channel: campaign.channel,
             lane: campaign.lane,
             room,
-            batch: plan.account.claim_size(),
+            batch,
         }))
     }
 
@@ -254,12 +282,12 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use dispatch_schemas::states::{CampaignState, UnknownPolicy};
 
     use super::*;
 
-    fn campaign(ready: u64, claimed: u64, finished: u64) -> CampaignBrief {
+    pub(in crate::scheduler) fn campaign(ready: u64, claimed: u64, finished: u64) -> CampaignBrief {
         CampaignBrief {
             is_tenant_closed: false,
             sending_window: None,
@@ -278,6 +306,7 @@ mod tests {
             unknown: 0,
             waiting: 0,
             finished,
+            stall: None,
         }
     }
 

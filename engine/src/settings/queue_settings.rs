@@ -34,7 +34,7 @@ pub struct QueueSettings {
     pub ca_file: Option<PathBuf>,
     /// Most jobs of a campaign in the queue.
     pub window_max: usize,
-    /// Of a campaign with limits: as many jobs as it sends in this many seconds, at most `window_max`.
+    /// All campaigns of a channel and lane have as many jobs in the queue as workers take in this many seconds.
     pub window_seconds: u64,
     /// Most jobs in the queue, over all campaigns of a channel and lane.
     pub capacity: usize,

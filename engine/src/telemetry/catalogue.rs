@@ -1,9 +1,6 @@
 //! Every metric there is.
 
-use dispatch_schemas::{
-    api::campaigns::StallReason,
-    states::{Channel, Lane, StopReason},
-};
+use dispatch_schemas::states::{Channel, Lane, StallReason, StopReason};
 use dispatch_workers::providers::REGISTRY;
 
 /// One metric.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{limits::Windows, sending_window::SendingWindow, templates::TemplateSource, time::Moment};
 use crate::{
     ids::{CampaignId, ListId, TemplateId},
-    states::{CampaignState, Channel, DeliveryState, Purpose, UnknownPolicy},
+    states::{CampaignState, Channel, DeliveryState, Purpose, StallReason, UnknownPolicy},
 };
 
 /// What a campaign sends: a stored template as it is at this moment, or content of its own.
@@ -57,57 +57,6 @@ pub struct NewCampaign {
     /// Only in these hours; around the clock when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sending_window: Option<SendingWindow>,
-}
-
-/// Why a running campaign does not move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StallReason {
-    /// Its tenant is closed by the operator.
-    Gate,
-    /// Its sending window is not open; `opens_at` says when it is.
-    OutsideWindow,
-    /// Its limits, its tenant's, its account's or those of its recipients' domains or countries are used up for now.
-    Limit,
-    /// Its provider asked us to wait.
-    ProviderPaused,
-    /// Its provider refuses the account.
-    ProviderRefused,
-    /// Recipients wait for their next try.
-    WaitingForRetry,
-    /// Recipients wait for the outcome of a request that was not answered.
-    OutcomeUnknown,
-    /// No worker takes its jobs.
-    NoWorker,
-}
-
-impl StallReason {
-    /// All there are.
-    pub const ALL: &[Self] = &[
-        Self::Gate,
-        Self::OutsideWindow,
-        Self::Limit,
-        Self::ProviderPaused,
-        Self::ProviderRefused,
-        Self::WaitingForRetry,
-        Self::OutcomeUnknown,
-        Self::NoWorker,
-    ];
-
-    /// The word it is shown by.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gate => "gate",
-            Self::OutsideWindow => "outside_window",
-            Self::Limit => "limit",
-            Self::ProviderPaused => "provider_paused",
-            Self::ProviderRefused => "provider_refused",
-            Self::WaitingForRetry => "waiting_for_retry",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::NoWorker => "no_worker",
-        }
-    }
 }
 
 /// A campaign.

@@ -20,6 +20,15 @@ fn new_key() -> MasterKey {
     MasterKey::generate(&SystemEntropy::default())
 }
 
+/// What is to be done before it can be opened.
+fn wanted<T>(refused: Result<T, LedgerError>) -> String {
+    match refused {
+        Err(LedgerError::NotMade(wanted)) => wanted,
+        Err(other) => panic!("not something to wait for: {other}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
 /// The words of a refusal to open.
 fn told<T>(refused: Result<T, LedgerError>) -> String {
     match refused {
@@ -43,7 +52,7 @@ impl Schema {
 async fn a_database_without_a_ledger_is_not_made_one_by_opening() {
     let schema = Schema::new();
     schema.make().await;
-    assert!(told(schema.opened().await).contains("run `dispatch migrate`"));
+    assert!(wanted(schema.opened().await).contains("run `dispatch migrate`"));
     let sql = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND $1 = 0";
     assert_eq!(schema.number(sql, 0).await, 0);
 }
@@ -87,8 +96,8 @@ async fn an_older_versions_ledger_is_to_be_migrated() {
     let schema = Schema::new();
     schema.migrated().await;
     schema.changed("DELETE FROM _sqlx_migrations").await;
-    let told = told(schema.opened().await);
-    assert!(told.contains("older version's (schema 1 is missing); run `dispatch migrate`"), "{told}");
+    let wanted = wanted(schema.opened().await);
+    assert!(wanted.contains("older version's (schema 1 is missing); run `dispatch migrate`"), "{wanted}");
 }
 
 #[tokio::test]

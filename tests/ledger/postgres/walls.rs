@@ -47,6 +47,7 @@ impl World {
                                   claimed_at_ms) VALUES ($1, 1, $1, 202701, 1, '\\x00', '[]', 0, 0, 0)",
             "INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
              VALUES ($1, 1, $1, 202701, 'unknown', 0)",
+            "INSERT INTO stall (campaign_id, tenant_id, reason) VALUES ($1, $1, 'limit')",
             "INSERT INTO rate_limit (scope, windows, counted, version)
              VALUES ('tenant:' || $1, '{}', '{}', 1)",
             "INSERT INTO account_pause (account, since_ms, until_ms) VALUES ('account ' || $1, 0, 0)",

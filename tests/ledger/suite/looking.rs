@@ -1,7 +1,7 @@
 //! How far it has come, and who received what.
 
 use dispatch_engine::ledger::{Held, RecipientFilter};
-use dispatch_schemas::states::{CampaignState, Channel, DeliveryState, StopReason};
+use dispatch_schemas::states::{CampaignState, Channel, DeliveryState, StallReason, StopReason};
 use dispatch_workers::delivery::Outcome;
 
 use super::{
@@ -123,6 +123,42 @@ pub(crate) async fn the_scheduler_sees_what_is_unfinished(fixture: &dyn Fixture)
     let counts = (brief.ready, brief.claimed, brief.unknown, brief.waiting, brief.finished);
     assert_eq!(counts, (3, 1, 2, 1, 2));
     assert!(brief.has_open_deliveries());
+}
+
+pub(crate) async fn why_a_campaign_does_not_move_is_said_while_it_runs(fixture: &dyn Fixture) {
+    let world = World::new(fixture).await;
+    let sending = world.running_to_crowd(1).await;
+    let list = world.list_of("others", &[email("other@x.eu")]).await;
+    let other = world.running(&to(&[list])).await;
+    let ledger = &world.ledger;
+    let said = async || {
+        let mut briefs = ledger.unfinished().await.unwrap();
+        let noted = [sending.id, other.id].map(|id| {
+            let at = briefs.iter().position(|brief| brief.id == id);
+            at.and_then(|at| briefs.remove(at).stall)
+        });
+        let shown = [sending.progress().await.stall, other.progress().await.stall];
+        (noted, shown)
+    };
+    let (limit, worker) = (Some(StallReason::Limit), Some(StallReason::NoWorker));
+    assert_eq!(said().await, ([None; 2], [None; 2]));
+    ledger.note_stalls(&[(sending.id, limit), (other.id, worker)]).await.unwrap();
+    assert_eq!(said().await, ([limit, worker], [limit, worker]));
+    ledger.note_stalls(&[(sending.id, worker), (other.id, None)]).await.unwrap();
+    assert_eq!(said().await, ([worker, None], [worker, None]));
+    ledger.note_stalls(&[(sending.id, None), (other.id, limit)]).await.unwrap();
+    assert_eq!(said().await, ([None, limit], [None, limit]));
+
+    ledger.note_stalls(&[(sending.id, limit)]).await.unwrap();
+    ledger.pause(world.tenant, sending.id, "operator").await.unwrap();
+    assert_eq!(sending.progress().await.stall, None, "it does not move because it is paused");
+    ledger.resume(world.tenant, sending.id).await.unwrap();
+    let attempt = sending.claim_all(&[0]).await;
+    sending.record_all(attempt, &[0], &accepted()).await;
+    assert!(ledger.complete(sending.id, world.now_ms()).await.unwrap());
+    // A scheduler that looked before its end.
+    ledger.note_stalls(&[(sending.id, limit)]).await.unwrap();
+    assert_eq!(said().await, ([None, limit], [None, limit]));
 }
 
 pub(crate) async fn a_sending_window_is_kept_as_it_was_given(fixture: &dyn Fixture) {

@@ -255,6 +255,7 @@ macro_rules! conformance {
                 campaigns_are_listed_newest_first
                 a_sending_window_is_kept_as_it_was_given
                 the_scheduler_sees_what_is_unfinished
+                why_a_campaign_does_not_move_is_said_while_it_runs
             }
             messages {
                 a_message_is_ready_when_its_call_returns

@@ -98,14 +98,22 @@ impl MasterKey {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(io)?;
+        // Whoever finds the file finds all of it: another process may be waiting for it.
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".new-{}", std::process::id()));
+        let new = Path::new(&name);
+        let mut file = options.open(new).map_err(io)?;
         let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
         let text = format!(
             "# The master key of a Dispatch ledger. Without it the ledger's contacts cannot be read by anyone.\n\
              # Keep a copy in a safe place apart from the ledger's backups; let nobody else read it.\n\
              {FIRST_LINE}\n{digits}\n"
         );
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let placed = written.and_then(|()| std::fs::hard_link(new, path));
+        // What it was made of is of no use any more, whatever came of it.
+        let _ = std::fs::remove_file(new);
+        placed.map_err(io)
     }
 
     /// 32 bytes for one purpose, the same each time (HKDF-SHA-256, RFC 5869).

@@ -12,14 +12,13 @@ use dispatch_schemas::{
         Page,
         campaigns::{
             Campaign, CampaignContent, CampaignStopped, CreatedCampaign, NewCampaign, Progress, Retried, Retry,
-            StallReason,
         },
         problems::{FieldError, ProblemDocument},
         templates::TemplateSource,
         time::Moment,
     },
     ids::{CampaignId, TenantId},
-    states::{CampaignState, Channel},
+    states::{CampaignState, Channel, StallReason},
 };
 
 use super::{created, found, is_full, named_at, replayable};
@@ -255,9 +254,6 @@ pub async fn progress(
     Id(campaign): Id<CampaignId>,
 ) -> Answer {
     let mut progress = context.api.ledger.progress(caller.tenant, campaign).await?;
-    if progress.state == CampaignState::Running {
-        progress.stall = context.api.control.stall(campaign);
-    }
     if progress.stall == Some(StallReason::OutsideWindow) {
         let window = context.api.ledger.campaign(caller.tenant, campaign).await?.sending_window;
         let opens_at_ms = window.and_then(|window| window.opens_at(context.api.clock.now_ms()));

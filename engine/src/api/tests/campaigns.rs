@@ -1,5 +1,5 @@
 use axum::{body::Body, http::Method};
-use dispatch_schemas::api::campaigns::StallReason;
+use dispatch_schemas::states::StallReason;
 use serde_json::{Value, json};
 
 use super::{
@@ -89,6 +89,7 @@ async fn pause_resume_and_cancel_are_told_to_the_engine_and_refused_out_of_turn(
     let id = made(&world, 2).await;
     launch(&world, &id, "k").await.good();
     let act = async |what: &str| world.post(&format!("/v1/campaigns/{id}/{what}"), &json!({})).await;
+    world.stalls(&id, StallReason::NoWorker).await;
     assert_eq!(world.get(&format!("/v1/campaigns/{id}/progress")).await.good()["stall"], "no_worker");
     let paused = act("pause").await.good();
     assert_eq!((&paused["campaign"]["state"], &paused["in_flight"]), (&json!("paused"), &json!(0)));
@@ -292,7 +293,7 @@ async fn a_sending_window_is_taken_shown_and_said_when_it_opens() {
     assert!(!made["warnings"].to_string().contains("sending_window"));
     let id = made["id"].as_str().unwrap();
     launch(&world, id, "k").await.good();
-    *world.told.stall.lock().unwrap() = Some(StallReason::OutsideWindow);
+    world.stalls(id, StallReason::OutsideWindow).await;
     let progress = world.get(&format!("/v1/campaigns/{id}/progress")).await.good();
     assert_eq!(
         (&progress["stall"], &progress["opens_at"]),

@@ -14,13 +14,9 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use dispatch_schemas::{
-    api::{
-        campaigns::{Campaign, StallReason},
-        keys::Permission,
-        lists::ImportTotals,
-    },
+    api::{campaigns::Campaign, keys::Permission, lists::ImportTotals},
     ids::{CampaignId, ContactId, ListId, TenantId},
-    states::Channel,
+    states::{Channel, StallReason},
 };
 use dispatch_workers::{
     clock::{Clock, SystemEntropy},
@@ -60,13 +56,11 @@ impl Clock for StillClock {
 pub(crate) struct Told {
     pub(crate) heard: Mutex<Vec<String>>,
     pub(crate) worker: Mutex<Health>,
-    /// Why campaigns are said not to move; no worker unless set.
-    pub(crate) stall: Mutex<Option<StallReason>>,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { heard: Mutex::default(), worker: Mutex::new(Health::Well), stall: Mutex::default() }
+        Self { heard: Mutex::default(), worker: Mutex::new(Health::Well) }
     }
 }
 
@@ -89,10 +83,6 @@ impl Control for Told {
 
     fn campaign_limits_changed(&self, campaign: &Campaign) {
         self.heard.lock().unwrap().push(format!("campaign limits {}", campaign.id));
-    }
-
-    fn stall(&self, _: CampaignId) -> Option<StallReason> {
-        Some(self.stall.lock().unwrap().unwrap_or(StallReason::NoWorker))
     }
 
     fn readiness(&self) -> Vec<(&'static str, Health)> {
@@ -200,6 +190,11 @@ impl World {
             entropy: Arc::new(SystemEntropy::default()),
             made_key: false,
         }
+    }
+
+    /// The scheduler notes that a campaign does not move.
+    pub(crate) async fn stalls(&self, campaign: &str, reason: StallReason) {
+        self.ledger.note_stalls(&[(campaign.parse().unwrap(), Some(reason))]).await.unwrap();
     }
 
     /// Makes a key that is good for a day.

@@ -47,9 +47,12 @@ pub enum LedgerError {
     /// Another process has the ledger at this path open.
     #[error("the ledger {0} is open in another process; stop that one first (a SQLite ledger serves one process)")]
     InUse(String),
-    /// The file cannot be opened as this program's ledger.
+    /// It cannot be opened as this program's ledger.
     #[error("{0}")]
     Open(String),
+    /// The database is there and its tables are not, or not yet those of this version: somebody has to make them.
+    #[error("{0}")]
+    NotMade(String),
     /// Something in the ledger is not what this program wrote.
     #[error("the ledger holds something unreadable: {0}")]
     Corrupt(&'static str),

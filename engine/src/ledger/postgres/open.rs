@@ -50,7 +50,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "ledger",
     "tenant",
     "api_key",
@@ -74,6 +74,7 @@ const TABLES: [&str; 23] = [
     "rate_limit",
     "account_pause",
     "operator_limit",
+    "stall",
 ];
 
 impl PostgresLedger {
@@ -81,8 +82,8 @@ impl PostgresLedger {
     ///
     /// # Errors
     /// [`LedgerError::Open`] with what to do when the server refuses the role, the database is another program's, its
-    /// schema is too old or too new, or it belongs to another key; [`LedgerError::Unavailable`] when the server cannot
-    /// be reached.
+    /// schema is too new, or it belongs to another key; [`LedgerError::NotMade`] when it has no tables or those of an
+    /// older version; [`LedgerError::Unavailable`] when the server cannot be reached.
     pub async fn open(
         options: PgConnectOptions,
         master: MasterKey,
@@ -249,7 +250,7 @@ async fn foreign(conn: &mut PgConnection) -> Result<LedgerError> {
 pub(super) async fn check_schema(conn: &mut PgConnection) -> Result<()> {
     match whose(conn).await? {
         Whose::Nobodys => {
-            return Err(LedgerError::Open("the database has no ledger yet; run `dispatch migrate` once".to_owned()));
+            return Err(LedgerError::NotMade("the database has no ledger yet; run `dispatch migrate` once".to_owned()));
         }
         Whose::Others => return Err(foreign(conn).await?),
         Whose::Dispatchs => {}
@@ -259,7 +260,7 @@ pub(super) async fn check_schema(conn: &mut PgConnection) -> Result<()> {
         return Err(too_new(*version));
     }
     if let Some(wanted) = MIGRATIONS.iter().find(|wanted| !applied.contains(&wanted.version)) {
-        return Err(LedgerError::Open(format!(
+        return Err(LedgerError::NotMade(format!(
             "the ledger is an older version's (schema {} is missing); run `dispatch migrate`",
             wanted.version
         )));

@@ -4,7 +4,7 @@ use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-pub(super) use crate::ledger::columns::{hex, json, optional_json, to_json, word};
+pub(super) use crate::ledger::columns::{hex, json, optional_json, optional_word, to_json, word};
 use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
 
 /// The space of the advisory locks of idempotency keys: "DSPK". Gates' locks have one 64-bit key, these two of 32.

@@ -4,7 +4,7 @@ use dispatch_schemas::ids::TenantId;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row as _, SqliteConnection};
 
-pub(super) use crate::ledger::columns::{hex, json, json_ranges, optional_json, to_json, word};
+pub(super) use crate::ledger::columns::{hex, json, json_ranges, optional_json, optional_word, to_json, word};
 use crate::ledger::{ANSWERS_KEPT_MS, LedgerError, Once, Replayable, Result};
 
 /// The ids as a JSON array, for `json_each`.

@@ -34,6 +34,8 @@ pub(super) enum Parcel {
     },
     /// Jobs that were not done.
     Returned(Batch),
+    /// A queue had to be made anew.
+    Lost,
     /// A message to be set aside, and its tag, to be settled then.
     Misfit(Box<Misfit>, Arc<Tags>, u64),
 }
@@ -202,6 +204,14 @@ impl Books {
             if self.errands.len() < RETURNED_MAX {
                 self.errands.push_back(Parcel::Returned(Batch { seqs: seqs.to_vec(), ..*batch }));
             }
+        }
+    }
+
+    /// Lets the schedulers know that a queue had to be made anew: what they published may be gone. This one knows.
+    pub(super) fn tell_lost(&mut self) {
+        self.lost();
+        if !self.errands.iter().any(|parcel| matches!(parcel, Parcel::Lost)) {
+            self.errands.push_back(Parcel::Lost);
         }
     }
 

@@ -64,7 +64,8 @@ async fn session(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         () = shared.closing.cancelled() => return Ok(()),
     };
     if topology::ensure(&connection, link).await? == Found::Made {
-        shared.books().lost();
+        shared.books().tell_lost();
+        shared.outbox.notify_one();
         shared.changed.notify_one();
     }
     let mut tasks = JoinSet::new();

@@ -3,7 +3,7 @@
 //! [`link`] reaches the broker, [`topology`] is what is declared there, [`wire`] the job as it travels. [`publisher`]
 //! and [`consumer`] have a connection each, keep it up as long as the queue lives, and meet workers and scheduler in
 //! [`books`] (handed over, confirmed, came back), [`prefetched`] (jobs by campaign) and [`receipts`]
-//! (acknowledgements). [`returned`] carries what a worker could not get to back to the schedulers; [`set_aside`] keeps
+//! (acknowledgements). [`returned`] carries what a worker could not get to back to the schedulers, and word of a queue that was lost; [`set_aside`] keeps
 //! what nobody can work on.
 //!
 //! RabbitMQ is never trusted with the truth: a message lost, doubled or late changes nothing but delay.

@@ -28,7 +28,9 @@ use super::{
     Shared,
     books::{Books, Parcel},
     link::BrokerError,
-    returned, set_aside, topology, wire,
+    returned, set_aside,
+    topology::{self, Found},
+    wire,
 };
 
 /// Messages sent and not confirmed at any time. Fewer make the broker wait between them (one by one is 30 times
@@ -70,7 +72,9 @@ async fn session(shared: &Shared) -> Result<(), BrokerError> {
         // Nothing that is in the books is worth waiting for when the process ends.
         () = shared.consumers_ended.cancelled() => return Ok(()),
     };
-    topology::ensure(&connection, link).await?;
+    if topology::ensure(&connection, link).await? == Found::Made {
+        shared.books().tell_lost();
+    }
     let channel = link.channel(&connection).await?;
     link.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
     // Not before: looking for queues that are not there are errors too.
@@ -202,7 +206,7 @@ fn booked(books: &mut Books, parcel: Parcel, is_ack: bool) {
         }
         (Parcel::Misfit(misfit, tags, tag), false) => books.set_aside(*misfit, tags, tag),
         // They come again when the scheduler looks for what does not move.
-        (Parcel::Returned(_), _) => {}
+        (Parcel::Returned(_) | Parcel::Lost, _) => {}
     }
 }
 
@@ -236,15 +240,17 @@ fn send<'a>(
                 sent.await?.await
             })
         }
-        Parcel::Returned(batch) => {
-            let message = returned::write(batch);
-            let options = BasicPublishOptions::default();
-            Box::pin(async move {
-                let to = topology::RETURNED.into();
-                let properties = BasicProperties::default();
-                channel.basic_publish(to, ShortString::default(), options, &message, properties).await?.await
-            })
-        }
+        Parcel::Returned(batch) => tell(channel, returned::write(batch)),
+        Parcel::Lost => tell(channel, returned::write_lost()),
         Parcel::Misfit(misfit, ..) => Box::pin(set_aside::publish(channel, misfit.as_ref().clone(), now_ms)),
     }
+}
+
+/// Tells every scheduler.
+fn tell(channel: &Channel, message: Vec<u8>) -> BoxFuture<'_, lapin::Result<Confirmation>> {
+    Box::pin(async move {
+        let (to, options) = (topology::RETURNED.into(), BasicPublishOptions::default());
+        let properties = BasicProperties::default();
+        channel.basic_publish(to, ShortString::default(), options, &message, properties).await?.await
+    })
 }

@@ -1,7 +1,8 @@
-//! Jobs that a worker could not get to, on their way back to the schedulers.
+//! What schedulers are told: of jobs that a worker could not get to, on their way back, and of queues that had to be made
+//! anew.
 //!
-//! They are acknowledged on their queue and told to every scheduler on a fanout exchange, each of which has a queue of
-//! its own there for as long as it is connected. Nothing depends on their arrival: a scheduler looks again for what is
+//! Jobs are acknowledged on their queue and told to every scheduler on a fanout exchange, each of which has a queue of
+//! its own there for as long as it is connected. Nothing depends on the arrival: a scheduler looks again for what is
 //! ready and does not move.
 
 use dispatch_schemas::{
@@ -31,6 +32,22 @@ const BYTES_MAX: usize = 32 * 1_024;
 /// Most messages that wait for one scheduler; older ones go first.
 const WAITING_MAX: i64 = 10_000;
 
+/// What a scheduler hears.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// Jobs that were not done.
+    Returned(Batch),
+    /// A queue had to be made anew.
+    Lost,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lost {
+    v: u8,
+    lost: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Returned {
@@ -49,15 +66,24 @@ pub(super) fn write(batch: &Batch) -> Vec<u8> {
     serde_json::to_vec(&returned).unwrap_or_default()
 }
 
+/// The word that a queue had to be made anew.
+pub(super) fn write_lost() -> Vec<u8> {
+    serde_json::to_vec(&Lost { v: VERSION, lost: true }).unwrap_or_default()
+}
+
 /// What has travelled; nothing when it is not of our making.
-fn read(bytes: &[u8]) -> Option<Batch> {
+fn read(bytes: &[u8]) -> Option<News> {
     if bytes.len() > BYTES_MAX {
         return None;
+    }
+    if let Ok(Lost { v: VERSION, lost: true }) = serde_json::from_slice(bytes) {
+        return Some(News::Lost);
     }
     let returned: Returned = serde_json::from_slice(bytes).ok().filter(|returned: &Returned| returned.v == VERSION)?;
     let seqs = returned.s;
     let fits = !seqs.is_empty() && seqs.len() <= JOBS_MAX && seqs[0] >= 0 && seqs.is_sorted_by(|a, b| a < b);
-    fits.then_some(Batch { campaign: CampaignId(returned.c), channel: returned.channel, lane: returned.lane, seqs })
+    let batch = Batch { campaign: CampaignId(returned.c), channel: returned.channel, lane: returned.lane, seqs };
+    fits.then_some(News::Returned(batch))
 }
 
 /// Makes this scheduler's own queue: from then on nothing that is given back passes it by.
@@ -80,7 +106,7 @@ pub(super) async fn listen(shared: &Shared, connection: &Connection) -> Result<C
     link.answer(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await
 }
 
-/// Hears what workers give back until the connection ends or the queue closes.
+/// Hears what is told until the connection ends or the queue closes.
 pub(super) async fn hear(shared: &Shared, mut consumer: Consumer) -> Result<(), BrokerError> {
     let link = &shared.link;
     loop {
@@ -91,7 +117,8 @@ pub(super) async fn hear(shared: &Shared, mut consumer: Consumer) -> Result<(), 
         let message = heard.ok_or_else(|| link.lost("a queue of ours was deleted"))?;
         let message = message.map_err(|error| link.error(&error))?;
         match read(&message.data) {
-            Some(batch) => shared.books().give_back(batch),
+            Some(News::Returned(batch)) => shared.books().give_back(batch),
+            Some(News::Lost) => shared.books().lost(),
             None => metrics::counter!("dispatch_queue_refused_total", "why" => "unreadable").increment(1),
         }
         shared.changed.notify_one();
@@ -109,7 +136,8 @@ mod tests {
     #[test]
     fn the_fullest_message_is_read_back() {
         let full = batch((0..JOBS_MAX as i64).map(|n| i64::MAX - JOBS_MAX as i64 + n).collect());
-        assert_eq!(read(&write(&full)), Some(full));
+        assert_eq!(read(&write(&full)), Some(News::Returned(full)));
+        assert_eq!(read(&write_lost()), Some(News::Lost));
     }
 
     #[test]
@@ -117,7 +145,13 @@ mod tests {
         for seqs in [vec![], vec![2, 1], vec![1, 1], vec![-1], (0..=JOBS_MAX as i64).collect()] {
             assert_eq!(read(&write(&batch(seqs))), None);
         }
-        for text in ["", "{}", r#"{"v":2,"c":1,"channel":"email","lane":"bulk","s":[1]}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"v":2,"lost":true}"#,
+            r#"{"v":1,"lost":false}"#,
+            r#"{"v":2,"c":1,"channel":"email","lane":"bulk","s":[1]}"#,
+        ] {
             assert_eq!(read(text.as_bytes()), None);
         }
     }

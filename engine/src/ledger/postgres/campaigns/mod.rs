@@ -185,8 +185,10 @@ impl Campaigns for PostgresLedger {
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {
         // One statement, so that the counts are of one moment.
         let rows = sqlx::query(
-            "SELECT c.state AS campaign_state, c.pause_reason, e.done, e.next_seq, t.state, t.detail, t.deliveries
+            "SELECT c.state AS campaign_state, c.pause_reason, e.done, e.next_seq, s.reason AS stall, t.state, t.detail,
+                    t.deliveries
                FROM campaign c JOIN expansion e ON e.campaign_id = c.id
+                    LEFT JOIN stall s ON s.campaign_id = c.id AND c.state = 'running'
                     LEFT JOIN LATERAL (SELECT state, detail, sum(deliveries)::bigint AS deliveries FROM tally
                                         WHERE campaign_id = c.id GROUP BY state, detail) t ON true
               WHERE c.id = $1 AND c.tenant_id = $2",
@@ -205,7 +207,7 @@ impl Campaigns for PostgresLedger {
             expanded: first.try_get("done")?,
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
-            stall: None,
+            stall: rows::optional_word(first, "stall")?,
         };
         for row in &rows {
             let Some(state) = row.try_get::<Option<String>, _>("state")? else { continue };

@@ -8,7 +8,7 @@ mod waiting;
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
-    states::CampaignState,
+    states::{CampaignState, StallReason},
 };
 use dispatch_workers::delivery::Timing;
 use sqlx::{Row as _, postgres::PgRow};
@@ -94,8 +94,9 @@ impl Schedule for PostgresLedger {
         let rows = sqlx::query(
             "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,
                     c.expires_at_ms, c.sending_window, coalesce(e.done, true) AS expanded,
-                    n.closed_at_ms IS NOT NULL AS is_tenant_closed, t.*
+                    n.closed_at_ms IS NOT NULL AS is_tenant_closed, s.reason AS stall, t.*
                FROM campaign c JOIN tenant n ON n.id = c.tenant_id LEFT JOIN expansion e ON e.campaign_id = c.id
+                    LEFT JOIN stall s ON s.campaign_id = c.id
                     CROSS JOIN LATERAL (
                         SELECT coalesce(sum(deliveries) FILTER (WHERE state = 'ready'), 0)::bigint AS ready,
                                coalesce(sum(deliveries) FILTER (WHERE state = 'claimed'), 0)::bigint AS claimed,
@@ -129,9 +130,28 @@ impl Schedule for PostgresLedger {
                     unknown: count(row, "unknown")?,
                     waiting: count(row, "waiting")?,
                     finished: count(row, "finished")?,
+                    stall: columns::optional_word(row, "stall")?,
                 })
             })
             .collect()
+    }
+
+    async fn note_stalls(&self, stalls: &[(CampaignId, Option<StallReason>)]) -> Result<()> {
+        let campaigns: Vec<i64> = stalls.iter().map(|(campaign, _)| campaign.0).collect();
+        let reasons: Vec<Option<&str>> = stalls.iter().map(|(_, reason)| reason.map(StallReason::as_str)).collect();
+        sqlx::query(
+            "WITH noted AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::text[]) AS n (campaign_id, reason)),
+                  moving AS (DELETE FROM stall s USING noted n WHERE s.campaign_id = n.campaign_id AND n.reason IS NULL)
+             INSERT INTO stall (campaign_id, tenant_id, reason)
+             SELECT n.campaign_id, c.tenant_id, n.reason FROM noted n JOIN campaign c ON c.id = n.campaign_id
+              WHERE n.reason IS NOT NULL AND c.ended_at_ms IS NULL ORDER BY n.campaign_id
+             ON CONFLICT (campaign_id) DO UPDATE SET reason = excluded.reason",
+        )
+        .bind(campaigns)
+        .bind(reasons)
+        .execute(&self.engine)
+        .await?;
+        Ok(())
     }
 
     async fn start_due(&self, now_ms: i64) -> Result<u64> {
@@ -279,6 +299,7 @@ impl Schedule for PostgresLedger {
         .bind(now_ms)
         .execute(&mut *transaction)
         .await?;
+        sqlx::query("DELETE FROM stall WHERE campaign_id = $1").bind(campaign.0).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }

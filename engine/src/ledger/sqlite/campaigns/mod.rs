@@ -180,8 +180,11 @@ impl Campaigns for SqliteLedger {
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {
         // One statement, so that the counts are of one moment.
         let rows = sqlx::query(
-            "SELECT c.state AS campaign_state, c.pause_reason, c.expanded, c.next_seq, t.state, t.detail, t.deliveries
-               FROM campaign c LEFT JOIN tally t ON t.campaign_id = c.id WHERE c.id = ? AND c.tenant_id = ?",
+            "SELECT c.state AS campaign_state, c.pause_reason, c.expanded, c.next_seq, s.reason AS stall, t.state,
+                    t.detail, t.deliveries
+               FROM campaign c LEFT JOIN stall s ON s.campaign_id = c.id AND c.state = 'running'
+                    LEFT JOIN tally t ON t.campaign_id = c.id
+              WHERE c.id = ? AND c.tenant_id = ?",
         )
         .bind(id.0)
         .bind(tenant.0)
@@ -196,7 +199,7 @@ impl Campaigns for SqliteLedger {
             expanded: first.try_get::<i64, _>("expanded")? != 0,
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
-            stall: None,
+            stall: rows::optional_word(first, "stall")?,
             opens_at: None,
         };
         for row in &rows {

@@ -6,7 +6,7 @@ mod waiting;
 use async_trait::async_trait;
 use dispatch_schemas::{
     ids::{AttemptId, CampaignId, TenantId},
-    states::CampaignState,
+    states::{CampaignState, StallReason},
 };
 use dispatch_workers::delivery::Timing;
 use sqlx::Row as _;
@@ -75,13 +75,15 @@ impl Schedule for SqliteLedger {
         let rows = sqlx::query(
             "SELECT c.id, c.tenant_id, c.channel, c.lane, c.state, c.account, c.unknown_policy, c.send_at_ms,
                     c.expires_at_ms, c.sending_window, c.expanded, n.closed_at_ms IS NOT NULL AS is_tenant_closed,
+                    s.reason AS stall,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'ready'), 0) AS ready,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'claimed'), 0) AS claimed,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'unknown'), 0) AS unknown,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state = 'retry_wait'), 0) AS waiting,
                     coalesce(sum(t.deliveries) FILTER (WHERE t.state NOT IN
                         ('ready', 'claimed', 'unknown', 'retry_wait')), 0) AS finished
-               FROM campaign c CROSS JOIN tenant n ON n.id = c.tenant_id LEFT JOIN tally t ON t.campaign_id = c.id
+               FROM campaign c CROSS JOIN tenant n ON n.id = c.tenant_id LEFT JOIN stall s ON s.campaign_id = c.id
+                    LEFT JOIN tally t ON t.campaign_id = c.id
               WHERE c.ended_at_ms IS NULL AND c.state IN ('scheduled', 'running', 'paused', 'cancelled')
               GROUP BY c.id ORDER BY c.launched_at_ms, c.id",
         )
@@ -110,9 +112,39 @@ impl Schedule for SqliteLedger {
                     unknown: count(row, "unknown")?,
                     waiting: count(row, "waiting")?,
                     finished: count(row, "finished")?,
+                    stall: rows::optional_word(row, "stall")?,
                 })
             })
             .collect()
+    }
+
+    async fn note_stalls(&self, stalls: &[(CampaignId, Option<StallReason>)]) -> Result<()> {
+        let noted: Vec<(i64, Option<&str>)> =
+            stalls.iter().map(|(campaign, reason)| (campaign.0, reason.map(StallReason::as_str))).collect();
+        let noted = rows::to_json(&noted)?;
+        self.writer
+            .run("note_stalls", move |conn| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "DELETE FROM stall WHERE campaign_id IN
+                             (SELECT value ->> 0 FROM json_each(?) WHERE value ->> 1 IS NULL)",
+                    )
+                    .bind(&noted)
+                    .execute(&mut *conn)
+                    .await?;
+                    sqlx::query(
+                        "INSERT INTO stall (campaign_id, reason)
+                         SELECT c.id, n.value ->> 1 FROM json_each(?) n CROSS JOIN campaign c ON c.id = n.value ->> 0
+                          WHERE n.value ->> 1 IS NOT NULL AND c.ended_at_ms IS NULL
+                         ON CONFLICT (campaign_id) DO UPDATE SET reason = excluded.reason",
+                    )
+                    .bind(&noted)
+                    .execute(conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
     }
 
     async fn start_due(&self, now_ms: i64) -> Result<u64> {
@@ -244,8 +276,9 @@ impl Schedule for SqliteLedger {
                     )
                     .bind(campaign.0)
                     .bind(now_ms)
-                    .execute(conn)
+                    .execute(&mut *conn)
                     .await?;
+                    sqlx::query("DELETE FROM stall WHERE campaign_id = ?").bind(campaign.0).execute(conn).await?;
                     Ok(done.rows_affected() == 1)
                 })
             })

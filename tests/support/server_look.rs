@@ -3,27 +3,44 @@
 use std::collections::{BTreeMap, HashMap};
 
 use dispatch_engine::ledger::postgres::connect_options;
+use dispatch_schemas::states::DeliveryState;
 use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 /// A campaign at one moment.
 #[derive(Debug)]
-pub(crate) struct Look {
-    pub(crate) id: i64,
+pub struct Look {
+    /// Which.
+    pub id: i64,
     /// Its account.
-    pub(crate) account: String,
+    pub account: String,
     /// Recipients found so far.
-    pub(crate) audience: i64,
-    pub(crate) ended: bool,
-    pub(crate) paused: bool,
+    pub audience: i64,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Whether it is paused.
+    pub paused: bool,
     /// Recipients by state, counted.
-    pub(crate) rows: BTreeMap<String, i64>,
+    pub rows: BTreeMap<String, i64>,
     /// Recipients by state, as the ledger keeps count.
-    pub(crate) tally: BTreeMap<String, i64>,
+    pub tally: BTreeMap<String, i64>,
 }
 
 impl Look {
+    /// Recipients in a state.
+    #[must_use]
+    pub fn count(&self, state: DeliveryState) -> i64 {
+        self.rows.get(state.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Recipients that are done.
+    #[must_use]
+    pub fn count_final(&self) -> i64 {
+        DeliveryState::ALL.iter().filter(|state| state.is_final()).map(|state| self.count(*state)).sum()
+    }
+
     /// What does not add up.
-    pub(crate) fn wrong(&self) -> Option<String> {
+    #[must_use]
+    pub fn wrong(&self) -> Option<String> {
         let sum: i64 = self.rows.values().sum();
         let Self { account, audience, rows, tally, .. } = self;
         (sum != *audience || rows != tally)
@@ -33,19 +50,23 @@ impl Look {
 
 /// An attempt.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempt {
-    pub(crate) token: [u8; 16],
-    pub(crate) claimed_at_ms: i64,
+pub struct Attempt {
+    /// Its token.
+    pub token: [u8; 16],
+    /// When it was claimed, milliseconds since 1970.
+    pub claimed_at_ms: i64,
 }
 
 /// A way into the ledger that sees every tenant.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub struct Window {
     url: String,
 }
 
 impl Window {
-    pub(crate) const fn new(url: String) -> Self {
+    /// Into the ledger of this URL.
+    #[must_use]
+    pub const fn new(url: String) -> Self {
         Self { url }
     }
 
@@ -54,8 +75,11 @@ impl Window {
         PgConnection::connect_with(&options.options([("dispatch.scope", "engine")])).await
     }
 
-    /// All campaigns at one moment; an error while the server is away.
-    pub(crate) async fn campaigns(&self) -> sqlx::Result<Vec<Look>> {
+    /// All campaigns at one moment.
+    ///
+    /// # Errors
+    /// While the server is away.
+    pub async fn campaigns(&self) -> sqlx::Result<Vec<Look>> {
         let mut conn = self.open().await?;
         let mut moment = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let about = sqlx::query(
@@ -96,8 +120,14 @@ impl Window {
         Ok(looks)
     }
 
+    /// Asks for one number.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        let mut conn = self.open().await.expect("the server is there");
+        sqlx::query_scalar(sql).fetch_one(&mut conn).await.expect("the server answers")
+    }
+
     /// All attempts.
-    pub(crate) async fn attempts(&self) -> Vec<Attempt> {
+    pub async fn attempts(&self) -> Vec<Attempt> {
         let mut conn = self.open().await.expect("the server is there");
         let rows = sqlx::query("SELECT token, claimed_at_ms FROM attempt").fetch_all(&mut conn).await;
         let attempt = |row: &PgRow| Attempt {
@@ -108,7 +138,7 @@ impl Window {
     }
 
     /// Deliveries found to be accepted though no answer said so, by how that was found out.
-    pub(crate) async fn recovered(&self) -> HashMap<String, i64> {
+    pub async fn recovered(&self) -> HashMap<String, i64> {
         let mut conn = self.open().await.expect("the server is there");
         let sql =
             "SELECT detail, count(*) FROM delivery WHERE state = 'accepted' AND detail <> 'answer' GROUP BY detail";
