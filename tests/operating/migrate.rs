@@ -13,7 +13,7 @@ async fn two_at_once_make_one_ledger_and_a_third_finds_it_done() {
     let both = [said(&first), said(&second)];
     assert!(first.status.success() && second.status.success(), "{both:?}");
     assert_eq!(both.iter().filter(|said| said.starts_with("Made the ledger postgres://")).count(), 1, "{both:?}");
-    assert_eq!(both.iter().filter(|said| said.contains("at schema 1 already")).count(), 1, "{both:?}");
+    assert_eq!(both.iter().filter(|said| said.contains("at schema 3 already")).count(), 1, "{both:?}");
     let months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'delivery'::regclass";
     assert_eq!(database.number(months).await, 2, "this month's and the next");
 

@@ -37,6 +37,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 const LOG_KEPT_MS: i64 = 40 * 3_600_000;
 /// When a log that did not answer is asked again.
 const ASK_LATER_MS: i64 = 30_000;
+/// Keys of a delivery that are asked for where its claims were forgotten: as many as it may have got by refusals in the
+/// time that nobody remembers.
+const FORGOTTEN_KEYS: u8 = 5;
 /// When an unknown delivery is looked at again whose campaign is paused or held, or whose account is not there.
 const HELD_LOOK_MS: i64 = 5_000;
 
@@ -87,6 +90,9 @@ impl Reconciler {
         let mut campaigns = self.ledger.unfinished().await?;
         campaigns.retain(|campaign| share::is_mine(campaign.id, self.scheduler, &living));
         if campaigns.iter().all(|c| c.unknown == 0) {
+            return Ok(());
+        }
+        if self.ledger.epoch().await?.is_held() {
             return Ok(());
         }
         let groups = self.ledger.unknown_due(self.clock.now_ms(), GROUPS_MAX).await?;
@@ -158,6 +164,8 @@ impl Reconciler {
         now_ms: i64,
     ) -> Verdict {
         match account.contract().class {
+            // The key of its request was forgotten with it.
+            Class::KeyWithTtl { .. } if group.is_forgotten => self.by_policy(brief, group, delivery, now_ms),
             Class::KeyWithTtl { safe_for } => {
                 let is_safe = now_ms < delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()));
                 match brief.state {
@@ -178,11 +186,18 @@ impl Reconciler {
 
     /// Class B: what the provider's log says.
     async fn looked_up(&self, brief: &CampaignBrief, account: &Account, group: &UnknownGroup) -> Vec<(i64, Verdict)> {
+        // Refusals that were forgotten too may have given it other keys since.
+        let keys = if group.is_forgotten { FORGOTTEN_KEYS } else { 1 };
+        let asked = |delivery: &UnknownDelivery| {
+            let (seq, epoch) = (delivery.seq, delivery.key_epoch);
+            (0..keys).map(move |nth| (seq, epoch.saturating_add(nth)))
+        };
         let questions: Vec<Question> = group
             .deliveries
             .iter()
-            .map(|delivery| Question {
-                key: self.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
+            .flat_map(asked)
+            .map(|(seq, epoch)| Question {
+                key: self.send_keys.make(group.campaign, seq, epoch),
                 batch_key: SendKeys::batch_key(group.root_token),
                 token: group.token,
                 claimed_at_ms: group.claimed_at_ms,
@@ -198,7 +213,7 @@ impl Reconciler {
             }
         };
         let mut findings = findings.into_iter();
-        each(group, |delivery| match findings.next().unwrap_or(Finding::CannotTell) {
+        each(group, |delivery| match telling(findings.by_ref().take(usize::from(keys))) {
             Finding::Accepted { provider_id } => Verdict::Accepted { evidence: "log", provider_id },
             Finding::Refused(code) => Verdict::Refused(code.as_str().to_owned()),
             // Its log never had it, and it was tried often enough.
@@ -237,6 +252,18 @@ fn with_same_key(verdict: Verdict) -> Verdict {
         Verdict::Resend => Verdict::ResendWithSameKey,
         other => other,
     }
+}
+
+/// What findings about one delivery under several keys say together: one acceptance is enough, and it was never there only
+/// if it was under none of them.
+fn telling(findings: impl Iterator<Item = Finding>) -> Finding {
+    let weight = |finding: &Finding| match finding {
+        Finding::Accepted { .. } => 3,
+        Finding::CannotTell => 2,
+        Finding::Refused(_) => 1,
+        Finding::Absent => 0,
+    };
+    findings.max_by_key(weight).unwrap_or(Finding::CannotTell)
 }
 
 fn each(group: &UnknownGroup, mut verdict: impl FnMut(&UnknownDelivery) -> Verdict) -> Vec<(i64, Verdict)> {

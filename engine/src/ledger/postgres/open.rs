@@ -16,8 +16,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{PostgresLedger, connecting::connect, months};
-use crate::ledger::{LedgerError, Result};
+use super::{PostgresLedger, connecting::connect, epochs, months};
+use crate::{
+    ledger::{LedgerError, Result},
+    second_place::SecondPlace,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/postgres");
 
@@ -50,7 +53,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 25] = [
     "ledger",
     "tenant",
     "api_key",
@@ -74,6 +77,8 @@ const TABLES: [&str; 23] = [
     "rate_limit",
     "account_pause",
     "operator_limit",
+    "ledger_epoch",
+    "quarantine",
 ];
 
 impl PostgresLedger {
@@ -94,6 +99,7 @@ impl PostgresLedger {
         check_server(&mut conn).await?;
         check_schema(&mut conn).await?;
         check_key(&mut conn, &master, clock.now_ms()).await?;
+        epochs::begin(&mut conn, clock.now_ms()).await?;
         conn.close().await?;
 
         let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WITHIN);
@@ -112,6 +118,7 @@ impl PostgresLedger {
             entropy,
             tenant_keys: Mutex::new(HashMap::new()),
             months: Mutex::new(HashMap::new()),
+            second_place: SecondPlace::none(),
         })
     }
 
