@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use dispatch_schemas::ids::TenantId;
 use tempfile::TempDir;
@@ -85,7 +85,7 @@ async fn notes_of_a_day_follow_in_another_file_and_old_ones_go() {
     let changed_before = |days: u32| {
         let changed = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap()) - day * days;
         let file = std::fs::File::options().append(true).open(&old).unwrap();
-        file.set_times(std::fs::FileTimes::new().set_modified(SystemTime::from(changed))).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(changed)).unwrap();
     };
     changed_before(29);
     let place = open(&folder, 1, 2);
