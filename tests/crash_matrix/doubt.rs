@@ -33,6 +33,11 @@ impl Doubt {
         Self::of(scene, |entry| entry.to.as_ref().is_some_and(|to| hit.contains(to))).await
     }
 
+    /// What may have been sent and nobody can remember: whatever was claimed and is not known.
+    pub(crate) async fn forgotten(scene: &Scene, known: &BTreeSet<i64>) -> Self {
+        Self::of(scene, |entry| entry.state != DeliveryState::Ready && !known.contains(&entry.seq)).await
+    }
+
     async fn of(scene: &Scene, is_open: impl Fn(&Entry) -> bool) -> Self {
         let taken = scene.taken();
         let mut doubt = Self::default();
@@ -62,6 +67,11 @@ impl Doubt {
 
 /// Compares the ledger with the witness when everything has settled.
 pub(crate) async fn judge(scene: &Scene, doubt: &Doubt, recipients: usize) {
+    judge_all(scene, doubt, recipients, &BTreeSet::new()).await;
+}
+
+/// The same where some were stopped, and must not have been sent to.
+pub(crate) async fn judge_all(scene: &Scene, doubt: &Doubt, recipients: usize, stopped: &BTreeSet<i64>) {
     let play = scene.play;
     let books = scene.books().await;
     let report = checker::check(&books, &scene.stage.sandbox.lines());
@@ -90,5 +100,6 @@ pub(crate) async fn judge(scene: &Scene, doubt: &Doubt, recipients: usize) {
             assert_eq!((&resent, figures.extra), (&none, 0), "{what}");
         }
     }
-    assert_eq!(figures.accepted + undecided.len() as u64, recipients as u64, "{what}");
+    assert_eq!(&of(|entry| entry.state == DeliveryState::Stopped), stopped, "{what}");
+    assert_eq!(figures.accepted as usize + undecided.len() + stopped.len(), recipients, "{what}");
 }

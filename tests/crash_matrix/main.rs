@@ -21,14 +21,17 @@
 //! | K10 | the scheduler, between two chunks of recipients |
 //! | K11 | the scheduler, with the jobs published and nothing noted about it |
 //! | K17 | the broker, which loses everything it had |
+//! | K18 | the database, and a standby that was behind takes its place |
+//! | K19 | everything, and the ledger is restored from a copy |
 //! | K20 | does not die: the worker is frozen while it waits for an answer, longer than it is waited for |
 //!
 //! Not here, because what would die is not built: K12 to K14 (callbacks of providers), K15 (a job that erases in
-//! steps), K16 (retention), K18 and K19 (quarantine after a failover or a restore that forgets).
+//! steps), K16 (retention).
 
 #![expect(clippy::unwrap_used, reason = "functions of tests; a failed expectation is the failed test")]
 
 mod doubt;
+mod ledger_forgets;
 mod nobody_dies;
 mod playing;
 mod scene;

@@ -9,10 +9,11 @@ use std::{
 use dispatch_engine::{
     engine::{Opened, open_ledger},
     journal::OutcomeJournal,
+    ledger::{Ledger, RecipientFilter},
     settings::Settings,
 };
 use dispatch_schemas::{
-    ids::CampaignId,
+    ids::{CampaignId, TenantId},
     states::{CampaignState, DeliveryState, UnknownPolicy},
 };
 use dispatch_tests::support::{
@@ -26,7 +27,7 @@ use dispatch_tests::support::{
     stage::{Account, Stage, channel_of},
     wait,
 };
-use dispatch_workers::abort::AbortPoint;
+use dispatch_workers::{abort::AbortPoint, sealing::AddressHash};
 
 const TENANT: &str = "shop";
 /// Recipients of a campaign.
@@ -99,15 +100,25 @@ impl Scene {
         recipients: usize,
         batch: usize,
     ) -> Self {
+        let services = match play.mode {
+            Mode::Production => Some(GivenServices::new().await),
+            Mode::Embedded => None,
+        };
+        Self::set_on(services, play, (faults, change), (recipients, batch)).await
+    }
+
+    /// The same over services that are there.
+    pub(crate) async fn set_on(
+        services: Option<GivenServices>,
+        play: Play,
+        (faults, change): (&str, &[(&str, &str)]),
+        (recipients, batch): (usize, usize),
+    ) -> Self {
         let kind = play.kind;
         let batch = if kind == "smtp" { 1 } else { batch };
         // One request at a time, so that it is known what is open when a process dies.
         let account = Account { batch, requests_open: 1, ..Account::new(kind) };
         let stage = Stage::with(&[account], |folder| Sandbox::start_slow(folder, faults, 1, SLOW_MS));
-        let services = match play.mode {
-            Mode::Production => Some(GivenServices::new().await),
-            Mode::Embedded => None,
-        };
         let window = (WINDOW_REQUESTS * batch.max(BATCH)).to_string();
         let runs = ["DISPATCH_WORKERS__EMAIL_RUNS", "DISPATCH_WORKERS__SMS_RUNS"].map(|name| (name, "1"));
         let mut variables = owned(&runs);
@@ -218,6 +229,61 @@ impl Scene {
                 (look.rows.iter().map(|(state, count)| (state.clone(), *count as usize)).collect(), look.ended)
             }
         }
+    }
+
+    /// The tenant of the campaign in an open ledger: of its own where there is none.
+    pub(crate) async fn with_ledger<T>(&self, act: impl AsyncFnOnce(&dyn Ledger, TenantId) -> T) -> T {
+        match &self.opened {
+            Some(opened) => act(opened.ledger.as_ref(), opened.ledger.tenant(TENANT).await.unwrap().id).await,
+            None => {
+                let opened = open_ledger(&settings(&self.stage, &self.variables)).await.unwrap();
+                let done = act(opened.ledger.as_ref(), opened.ledger.tenant(TENANT).await.unwrap().id).await;
+                opened.ledger.close().await;
+                done
+            }
+        }
+    }
+
+    /// What the addresses of these recipients are looked up by, in their order.
+    pub(crate) async fn address_hashes(&self, seqs: &[i64]) -> Vec<AddressHash> {
+        self.with_ledger(async |ledger, tenant| {
+            let mut hashes = Vec::new();
+            for seq in seqs {
+                let one = RecipientFilter { after: Some(seq - 1), limit: 1, state: None };
+                let found = ledger.recipients(tenant, self.campaign, one).await.unwrap().remove(0);
+                let hash = u128::from_str_radix(&found.address_hash.unwrap(), 16).unwrap();
+                hashes.push(AddressHash(hash.to_be_bytes()));
+            }
+            hashes
+        })
+        .await
+    }
+
+    /// Copies the ledger; in one process, when no engine runs.
+    pub(crate) async fn copy_ledger(&self) {
+        match &self.services {
+            Some(services) => services.copy_ledger().await,
+            None => drop(std::fs::copy(self.stage.ledger_file(), self.copy_file()).unwrap()),
+        }
+    }
+
+    /// Puts the copy in the ledger's place.
+    pub(crate) async fn forget_since_copy(&self) {
+        match &self.services {
+            Some(services) => services.forget_since_copy().await,
+            None => {
+                let file = self.stage.ledger_file();
+                std::fs::copy(self.copy_file(), &file).unwrap();
+                // What its last process wrote and did not move into the file.
+                for end in ["-wal", "-shm"] {
+                    drop(std::fs::remove_file(format!("{}{end}", file.display())));
+                }
+            }
+        }
+    }
+
+    fn copy_file(&self) -> std::path::PathBuf {
+        self.stage.folder().join("copy.db")
     }
 
     /// The ledger's books; in one process, when no engine runs.

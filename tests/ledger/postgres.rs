@@ -10,6 +10,8 @@
     reason = "functions of tests; a failed expectation is the failed test"
 )]
 
+#[path = "postgres/failover.rs"]
+mod failover;
 #[path = "postgres/limits.rs"]
 mod limits;
 #[path = "postgres/meetings.rs"]
@@ -25,9 +27,12 @@ mod walls;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use dispatch_engine::ledger::{
-    Ledger,
-    postgres::{PostgresLedger, connect_options_without_tls},
+use dispatch_engine::{
+    ledger::{
+        Ledger,
+        postgres::{PostgresLedger, connect_options_without_tls},
+    },
+    second_place::SecondPlace,
 };
 use dispatch_schemas::ids::{CampaignId, ListId, TenantId};
 use dispatch_workers::{
@@ -87,9 +92,16 @@ impl World {
 
 #[async_trait(?Send)]
 impl Place for Schema {
-    async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger> {
+    async fn open(
+        &self,
+        master: &MasterKey,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        second_place: SecondPlace,
+    ) -> Arc<dyn Ledger> {
         self.with_ledger().await;
-        Arc::new(PostgresLedger::open(self.options(), master.clone(), clock, entropy).await.unwrap())
+        let ledger = PostgresLedger::open(self.options(), master.clone(), clock, entropy).await.unwrap();
+        Arc::new(ledger.with_second_place(second_place))
     }
 
     fn whereabouts(&self) -> PathBuf {

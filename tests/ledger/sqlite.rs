@@ -21,7 +21,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use dispatch_engine::ledger::{Ledger, sqlite::SqliteLedger};
+use dispatch_engine::{
+    ledger::{Ledger, sqlite::SqliteLedger},
+    second_place::SecondPlace,
+};
 use dispatch_schemas::ids::{CampaignId, ListId, TenantId};
 use dispatch_workers::{
     clock::{Clock, Entropy},
@@ -67,8 +70,15 @@ async fn reader(file: &Path) -> SqliteConnection {
 
 #[async_trait(?Send)]
 impl Place for Folder {
-    async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger> {
-        Arc::new(SqliteLedger::open(&self.file(), master.clone(), clock, entropy).await.unwrap())
+    async fn open(
+        &self,
+        master: &MasterKey,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        second_place: SecondPlace,
+    ) -> Arc<dyn Ledger> {
+        let ledger = SqliteLedger::open(&self.file(), master.clone(), clock, entropy).await.unwrap();
+        Arc::new(ledger.with_second_place(second_place))
     }
 
     fn whereabouts(&self) -> PathBuf {

@@ -34,13 +34,15 @@ impl Machine {
         let path = |name: &str| machine.path(name).display().to_string();
         let url = format!("http://{}", machine.provider.as_ref().unwrap().local_addr().unwrap());
         let text = format!(
-            "[ledger]\nkey_file = {:?}\n[workers]\njournal_folder = {:?}\n[providers.main]\nkind = \"sendgrid\"\n\
+            "[ledger]\nkey_file = {:?}\nsecond_place_folder = {:?}\n[workers]\njournal_folder = {:?}\n[providers.main]\nkind = \"sendgrid\"\n\
              url = {url:?}\nkey_file = {:?}\n",
             path("dispatch.key"),
+            path("second"),
             path("journal"),
             path("provider.key"),
         );
         std::fs::write(machine.path("dispatch.toml"), text).unwrap();
+        std::fs::create_dir(machine.path("second")).unwrap();
         machine.secret("provider.key", "SG.canary-key");
         assert!(machine.run(&["migrate"]).await.status.success());
         // The first to open it makes the key.
@@ -123,6 +125,8 @@ async fn a_deployment_without_a_fault_has_none() {
         "database.rights",
         "database.walls",
         "database.months",
+        "ledger.quarantine",
+        "second_place.folder",
         "key.master",
         "broker.version",
         "broker.reached",

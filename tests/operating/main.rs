@@ -14,6 +14,7 @@ mod doctor;
 mod first_start;
 mod limits;
 mod migrate;
+mod quarantine;
 
 use std::process::{Command, Output, Stdio};
 

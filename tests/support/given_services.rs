@@ -12,13 +12,19 @@ use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::wait;
+use super::{
+    services::{self, Service},
+    wait,
+};
 
 const POSTGRES: &str = "DISPATCH_TEST_POSTGRES_URL";
 const AMQP: &str = "DISPATCH_TEST_AMQP_URL";
 const MANAGEMENT: &str = "DISPATCH_TEST_RABBITMQ_MANAGEMENT_URL";
 /// How long the broker may take for one thing.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// Row security is for the engine's tenants.
+const SEES_ALL: &str = "SET LOCAL dispatch.scope = 'engine'";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -30,6 +36,10 @@ pub struct GivenServices {
     management: Url,
     schema: String,
     vhost: String,
+    /// A copy of the schema's tables, once there is one.
+    copy: String,
+    /// The PostgreSQL, where it is the test's own.
+    own: Option<services::Services>,
 }
 
 fn variable(name: &str) -> Url {
@@ -41,9 +51,21 @@ fn variable(name: &str) -> Url {
 impl GivenServices {
     /// Makes both; the schema has the ledger's tables.
     pub async fn new() -> Self {
+        Self::on(None).await
+    }
+
+    /// The same with a PostgreSQL of the test's own, which can fail over.
+    pub async fn with_own_postgres() -> Self {
+        let own = tokio::task::spawn_blocking(|| services::Services::start_only(Service::Postgres)).await;
+        Self::on(Some(own.expect("it starts"))).await
+    }
+
+    async fn on(own: Option<services::Services>) -> Self {
         let drawn = u64::from_le_bytes(random(&SystemEntropy::default()));
         let services = Self {
-            postgres: variable(POSTGRES),
+            postgres: own.as_ref().map_or_else(|| variable(POSTGRES), |own| own.url(Service::Postgres).clone()),
+            copy: format!("test_{}_{:016x}", wait::now_ms(), drawn.wrapping_add(1)),
+            own,
             amqp: variable(AMQP),
             management: variable(MANAGEMENT),
             // What a killed run leaves is dropped by a later run of the ledger's tests.
@@ -110,6 +132,43 @@ impl GivenServices {
         self.make_vhost().await;
     }
 
+    /// Copies the ledger as it is: its server's data where it has one of its own, its tables else.
+    pub async fn copy_ledger(&self) {
+        if let Some(own) = &self.own {
+            return own.copy_postgres().await;
+        }
+        let (schema, copy) = (&self.schema, &self.copy);
+        let each = self.each_table("oid", &format!("CREATE TABLE {copy}.%1$I AS TABLE {schema}.%1$I"));
+        let one_moment = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        change(&self.postgres, format!("{one_moment}; {SEES_ALL}; CREATE SCHEMA {copy}; {each}; COMMIT")).await;
+    }
+
+    /// Puts the copy in the ledger's place: by a failover where the server is the test's own.
+    pub async fn forget_since_copy(&self) {
+        if let Some(own) = &self.own {
+            return own.fail_over_to_the_copy().await;
+        }
+        let (schema, copy) = (&self.schema, &self.copy);
+        // What refers to a table was made after it.
+        let empty = self.each_table("oid DESC", &format!("DELETE FROM {schema}.%1$I"));
+        let fill = self.each_table("oid", &format!("INSERT INTO {schema}.%1$I SELECT * FROM {copy}.%1$I"));
+        change(&self.postgres, format!("BEGIN; {SEES_ALL}; {empty}; {fill}; COMMIT")).await;
+    }
+
+    /// Does something for each table of the ledger.
+    fn each_table(&self, order: &str, what: &str) -> String {
+        let schema = &self.schema;
+        format!(
+            "DO $$ DECLARE name text; BEGIN
+                 FOR name IN SELECT relname FROM pg_class
+                              WHERE relnamespace = '{schema}'::regnamespace AND relkind IN ('r', 'p')
+                                AND NOT relispartition AND relname <> '_sqlx_migrations' ORDER BY {order} LOOP
+                     EXECUTE format('{what}', name);
+                 END LOOP;
+             END $$"
+        )
+    }
+
     async fn make_vhost(&self) {
         self.manage(Method::PUT, &format!("vhosts/{}", self.vhost), Some(json!({}))).await;
         let user = self.amqp.username().to_owned();
@@ -145,13 +204,20 @@ async fn change(at: &Url, sql: String) {
 impl Drop for GivenServices {
     fn drop(&mut self) {
         let (management, vhost) = (self.management.clone(), format!("vhosts/{}", self.vhost));
-        let (postgres, sql) = (self.postgres.clone(), format!("DROP SCHEMA {} CASCADE", self.schema));
+        // A server of the test's own goes with it.
+        let sql = match self.own {
+            Some(_) => String::new(),
+            None => format!("DROP SCHEMA {} CASCADE; DROP SCHEMA IF EXISTS {} CASCADE", self.schema, self.copy),
+        };
+        let postgres = self.postgres.clone();
         // A thread of its own, because this runs within the test's runtime.
         let removed = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 manage(&management, Method::DELETE, &vhost, None).await;
-                change(&postgres, sql).await;
+                if !sql.is_empty() {
+                    change(&postgres, sql).await;
+                }
             });
         });
         let removed = removed.join();

@@ -42,8 +42,18 @@ impl Services {
     /// Makes and starts both.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_some(None)
+    }
+
+    /// Makes both and starts one.
+    #[must_use]
+    pub fn start_only(service: Service) -> Self {
+        Self::start_some(Some(service))
+    }
+
+    fn start_some(service: Option<Service>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        run(folder.path(), "start", None);
+        run(folder.path(), "start", service);
         let variables = run(folder.path(), "env", None);
         let url = |name: &str| {
             let line = variables.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -95,6 +105,16 @@ impl Services {
     /// Starts a service that was killed or stopped; returns when it takes connections.
     pub async fn start_again(&self, service: Service) {
         self.run("start", service).await;
+    }
+
+    /// Copies PostgreSQL's data as it is now, while it runs.
+    pub async fn copy_postgres(&self) {
+        self.run("copy", Service::Postgres).await;
+    }
+
+    /// Kills PostgreSQL and lets the copy take its place, as a standby does that was behind.
+    pub async fn fail_over_to_the_copy(&self) {
+        self.run("failover", Service::Postgres).await;
     }
 
     async fn run(&self, what: &'static str, service: Service) {

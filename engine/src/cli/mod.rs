@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 //!
-//! `keys` and `tenants` open the ledger itself, or ask the engine that has it open ([`orders`]); `jobs` speaks to
+//! `keys`, `tenants` and `unquarantine` open the ledger itself, or ask the engine that has it open ([`orders`]); `jobs` speaks to
 //! RabbitMQ; `import`, `suppress` and `campaign` are clients of a running engine ([`engine_client`]). What people read goes to standard output, what goes wrong to standard error, and the exit code
 //! says which kind of wrong ([`error`]).
 
@@ -22,6 +22,7 @@ pub mod serve;
 pub mod settings_file;
 pub mod suppress;
 pub mod tenants;
+pub mod unquarantine;
 pub mod upload_progress;
 
 use std::{io::Write as _, process::ExitCode};
@@ -66,6 +67,8 @@ enum Command {
     Limits(limits::Args),
     /// List, close and open tenants
     Tenants(tenants::Args),
+    /// Let a ledger send again that was restored or failed over
+    Unquarantine(unquarantine::Args),
     /// Upload contacts into a list of a running engine
     Import(import::Args),
     /// Suppress addresses in a running engine, or lift that
@@ -113,6 +116,7 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
         Command::Keys(args) => keys::run(args, out).await,
         Command::Limits(args) => limits::run(args, out).await,
         Command::Tenants(args) => tenants::run(args, out).await,
+        Command::Unquarantine(args) => unquarantine::run(args, out).await,
         Command::Import(args) => import::run(args, out).await,
         Command::Suppress(args) => suppress::run(args, out).await,
         Command::Campaign(args) => campaign::run(*args, out).await,

@@ -8,7 +8,7 @@ use dispatch_schemas::api::keys::{ApiKey, TenantStopped};
 use super::{error::CliError, keys, output::Output, tenants};
 use crate::{
     engine::{StartError, open_ledger},
-    ledger::LedgerError,
+    ledger::{LedgerError, Quarantine},
     operator::{Answer, Order, Refusal},
     settings::Settings,
 };
@@ -98,6 +98,12 @@ pub(super) fn print(answer: Answer, form: Form, out: &mut Output) -> Result<(), 
             out.line(&format!("{} is closed; {in_flight} messages were on their way before.", tenant.name))?;
         }
         (Answer::Opened(tenant), Form::Json) => out.json(&tenant)?,
+        (Answer::Unquarantined(ended), Form::Json) => out.json(&ended)?,
+        (Answer::Unquarantined(None), Form::ForPeople) => out.line("There is no quarantine: nothing was changed.")?,
+        (Answer::Unquarantined(Some(ended)), Form::ForPeople) => {
+            let Quarantine { reason, doubted, .. } = ended;
+            out.line(&format!("The quarantine is over ({reason}); {doubted} deliveries had been called unknown."))?;
+        }
         (Answer::Limits(_) | Answer::LimitSet(_) | Answer::LimitCleared(_), _) => {
             return Err(CliError::failed("the running engine answered something else; it is of another version"));
         }

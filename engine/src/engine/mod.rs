@@ -38,6 +38,7 @@ use crate::{
     journal::OutcomeJournal,
     ledger::Ledger,
     plans::PlanBook,
+    quarantine::{self, Standing, Warden},
     queue::{
         InProcessQueue, Queue,
         rabbitmq::{self, Link, RabbitQueue, Side},
@@ -76,6 +77,7 @@ pub struct Engine {
     /// Loads contact files.
     pub loader: Loader,
     roles: Roles,
+    standing: Arc<Standing>,
     tasks: Mutex<JoinSet<()>>,
     stop: CancellationToken,
     drain_within: Duration,
@@ -98,6 +100,10 @@ impl Engine {
         if settings.queue.url.is_none() && roles.need_a_shared_queue() {
             return Err(StartError::QueueNotShared { roles: roles.to_string() });
         }
+        // Before anything of it is believed, and long before anything is claimed.
+        let standing = Arc::new(Standing::default());
+        let warden = Warden::new(ledger.clone(), clock.clone(), settings.timing, standing.clone());
+        warden.look().await?;
         if roles.has(Role::Scheduler) {
             recover(ledger.as_ref(), clock.as_ref(), settings).await?;
         }
@@ -136,7 +142,10 @@ impl Engine {
             limits,
             plans,
             roles,
+            standing,
         };
+        let stop = engine.stop.clone();
+        engine.tasks.get_mut().spawn(async move { warden.keep_up(stop.cancelled_owned()).await });
         engine.keep_up();
         if let Some(limiting) = limiting {
             let stop = engine.stop.clone();
@@ -276,6 +285,11 @@ impl Engine {
         }
         if self.roles.has(Role::Scheduler) || self.roles.has(Role::Worker) {
             parts.push(("queue", self.queue.trouble().map_or(Health::Well, Health::Down)));
+        }
+        // Calls are answered, opt-outs above all: it is not away.
+        if let Some(quarantine) = self.standing.quarantine() {
+            let why = format!("in quarantine, nothing is sent: {}; {}", quarantine.reason, quarantine::MEND);
+            parts.push(("quarantine", Health::Impaired(why)));
         }
         parts
     }

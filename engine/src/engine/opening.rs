@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use dispatch_workers::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy},
+    clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
     limits::LimitStore,
     sealing::{KeyFileError, MasterKey},
 };
@@ -17,7 +17,8 @@ use crate::{
         postgres::PostgresLedger,
         sqlite::{self, Found, LedgerLock, SqliteLedger},
     },
-    settings::{BrokerSecretError, Problem, Settings},
+    second_place::{Place, SecondPlace, SecondPlaceError},
+    settings::{BrokerSecretError, LedgerSettings, Problem, Settings},
 };
 
 /// Why the engine does not start.
@@ -66,6 +67,9 @@ pub enum StartError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The second place cannot be used.
+    #[error(transparent)]
+    SecondPlace(#[from] SecondPlaceError),
     /// A provider account cannot be used.
     #[error("the account `{name}` in [providers] cannot be used: {why}")]
     Account {
@@ -150,13 +154,10 @@ impl ClaimedLedger<'_> {
     /// # Errors
     /// [`StartError`] with what to do.
     pub async fn open(self) -> Result<Opened, StartError> {
-        let key_file = self.settings.ledger.key_file.as_path();
+        let settings = &self.settings.ledger;
         match self.place {
-            ClaimedPlace::File(lock) => open_file(lock, key_file).await,
-            ClaimedPlace::Server(options) => {
-                let name = self.settings.ledger.url.to_string();
-                open_server(*options, &name, key_file).await
-            }
+            ClaimedPlace::File(lock) => open_file(lock, settings).await,
+            ClaimedPlace::Server(options) => open_server(*options, settings).await,
         }
     }
 
@@ -167,15 +168,24 @@ impl ClaimedLedger<'_> {
     }
 }
 
-async fn open_file(lock: LedgerLock, key_file: &Path) -> Result<Opened, StartError> {
-    let ledger = lock.path().to_owned();
+async fn open_file(lock: LedgerLock, settings: &LedgerSettings) -> Result<Opened, StartError> {
+    let (ledger, key_file) = (lock.path().to_owned(), settings.key_file.as_path());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let found = sqlite::look(&ledger).await?;
     let is_made = matches!(found, Found::Ledger(_));
     let (master, made_key) = master_key(is_made, &ledger.display().to_string(), key_file, entropy.as_ref())?;
     match SqliteLedger::open_locked(lock, master.clone(), clock.clone(), entropy.clone()).await {
-        Ok(ledger) => Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key, shared: None }),
+        Ok(ledger) => {
+            let ledger = match second_place(settings, &master, entropy.as_ref()) {
+                Ok(second_place) => ledger.with_second_place(second_place),
+                Err(error) => {
+                    ledger.close().await;
+                    return Err(error.into());
+                }
+            };
+            Ok(Opened { ledger: Arc::new(ledger), master, clock, entropy, made_key, shared: None })
+        }
         Err(error) => {
             let is_made = std::fs::metadata(&ledger).is_ok_and(|file| file.len() > 0);
             if made_key && !is_made {
@@ -187,14 +197,15 @@ async fn open_file(lock: LedgerLock, key_file: &Path) -> Result<Opened, StartErr
     }
 }
 
-async fn open_server(options: PgConnectOptions, name: &str, key_file: &Path) -> Result<Opened, StartError> {
+async fn open_server(options: PgConnectOptions, settings: &LedgerSettings) -> Result<Opened, StartError> {
+    let (name, key_file) = (settings.url.to_string(), settings.key_file.as_path());
     let clock = Arc::new(LedgerClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let is_made = PostgresLedger::key_of(&options).await?.is_some();
-    let (master, made_key) = master_key(is_made, name, key_file, entropy.as_ref())?;
+    let (master, made_key) = master_key(is_made, &name, key_file, entropy.as_ref())?;
     match PostgresLedger::open(options.clone(), master.clone(), clock.clone(), entropy.clone()).await {
         Ok(ledger) => {
-            let ledger = Arc::new(ledger);
+            let ledger = Arc::new(ledger.with_second_place(second_place(settings, &master, entropy.as_ref())?));
             clock.ask(ledger.as_ref()).await?;
             let shared = Some(SharedLedger { clock: clock.clone(), limits: ledger.clone() });
             Ok(Opened { ledger, master, clock, entropy, made_key, shared })
@@ -209,6 +220,17 @@ async fn open_server(options: PgConnectOptions, name: &str, key_file: &Path) -> 
             Err(error.into())
         }
     }
+}
+
+/// The second place of the settings, for this process.
+fn second_place(
+    settings: &LedgerSettings,
+    master: &MasterKey,
+    entropy: &dyn Entropy,
+) -> Result<SecondPlace, SecondPlaceError> {
+    let Some(folder) = &settings.second_place_folder else { return Ok(SecondPlace::none()) };
+    let (fingerprint, process) = (master.fingerprint(), random(entropy));
+    SecondPlace::open(Place { folder, days: settings.second_place_days, fingerprint: &fingerprint, process })
 }
 
 fn master_key(
@@ -273,7 +295,13 @@ pub async fn check_ledger(settings: &Settings) -> Vec<Problem> {
         Err(error) => Some(error.to_string()),
         Ok(_) => None,
     };
-    refused.map(|message| problem("ledger.key_file", message)).into_iter().collect()
+    let no_folder = settings.ledger.second_place_folder.as_ref().filter(|folder| !folder.is_dir()).map(|folder| {
+        problem(
+            "ledger.second_place_folder",
+            format!("{} is no folder; make it, apart from the ledger", folder.display()),
+        )
+    });
+    refused.map(|message| problem("ledger.key_file", message)).into_iter().chain(no_folder).collect()
 }
 
 #[cfg(test)]

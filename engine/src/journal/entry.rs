@@ -1,15 +1,11 @@
-//! One entry: a record as a line of text with its checksum.
+//! One entry: a record in the journal's own words.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use dispatch_schemas::ids::{AttemptId, CampaignId};
 use dispatch_workers::{
     delivery::{Counts, Outcome, Record},
     providers::Code,
 };
 use serde::{Deserialize, Serialize};
-
-/// Bytes of a line's checksum, in hexadecimal digits.
-const CHECKSUM_DIGITS: usize = 16;
 
 /// A record that a process made or was about to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,33 +88,4 @@ impl Entry {
     pub fn outcomes(&self) -> Vec<(i64, Outcome)> {
         self.outcomes.iter().filter_map(|(seq, written)| Some((*seq, written.outcome()?))).collect()
     }
-
-    /// As one line: checksum, a space, JSON.
-    pub(super) fn to_line(&self) -> Vec<u8> {
-        // A struct of numbers and texts always has a JSON form.
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        let mut line = checksum(&json).into_bytes();
-        line.push(b' ');
-        line.extend_from_slice(&json);
-        line.push(b'\n');
-        line
-    }
-
-    /// Reads a line back; `None` for one that was not written whole.
-    pub(super) fn from_line(line: &[u8]) -> Option<Self> {
-        let (sum, json) = (line.get(..CHECKSUM_DIGITS)?, line.get(CHECKSUM_DIGITS + 1..)?);
-        if sum != checksum(json).as_bytes() {
-            return None;
-        }
-        serde_json::from_slice(json).ok()
-    }
-}
-
-fn checksum(json: &[u8]) -> String {
-    digest(&SHA256, json).as_ref().iter().take(CHECKSUM_DIGITS / 2).fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -10,6 +10,7 @@
 //! the ledger has is removed.
 
 mod entry;
+pub(crate) mod line;
 mod replay;
 mod segments;
 
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use dispatch_workers::delivery::{Journal, Kept, Record};
 pub use entry::Entry;
 use segments::{Segments, Step};
+pub(crate) use segments::{private, sync_folder};
 use tokio::sync::{mpsc, oneshot};
 
 /// Records that wait to be written; more wait for room.
@@ -71,7 +73,7 @@ impl OutcomeJournal {
 impl Journal for OutcomeJournal {
     async fn keep(&self, record: &Record<'_>) -> Option<Box<dyn Kept>> {
         let (reply, written) = oneshot::channel();
-        let line = Entry::of(record).to_line();
+        let line = line::to_line(&Entry::of(record));
         self.steps.send(Step::Keep { line, reply }).await.ok()?;
         let segment = written.await.ok()??;
         Some(Box::new(Slip { steps: self.steps.clone(), segment }))

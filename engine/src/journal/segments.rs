@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, JournalError};
+use super::{Entry, JournalError, line};
 
 /// A segment of this size is followed by another.
 const SEGMENT_BYTES_MAX: u64 = 4 << 20;
@@ -66,8 +66,7 @@ impl Segments {
         let mut entries = Vec::new();
         for (_, path) in &left {
             let bytes = std::fs::read(path).map_err(unusable)?;
-            // A torn line is the last of a process that died in the middle of it: its outcome was not promised.
-            entries.extend(bytes.split(|byte| *byte == b'\n').filter_map(Entry::from_line));
+            entries.extend(line::of_file::<Entry>(&bytes));
         }
         let next = left.last().map_or(1, |(number, _)| number + 1);
         let left = left.into_iter().map(|(_, path)| path).collect();
@@ -198,12 +197,12 @@ fn remove(path: &Path) {
 }
 
 /// That a file is there must outlive a power cut as well as what is in it.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Readable by its owner only.
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.append(true);
     #[cfg(unix)]

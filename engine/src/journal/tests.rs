@@ -31,7 +31,7 @@ fn run(folder: &Path) -> Running {
 impl Running {
     fn keep(&self, entry: &Entry) -> u64 {
         let (reply, written) = oneshot::channel();
-        self.steps.blocking_send(Step::Keep { line: entry.to_line(), reply }).unwrap();
+        self.steps.blocking_send(Step::Keep { line: line::to_line(entry), reply }).unwrap();
         written.blocking_recv().unwrap().unwrap()
     }
 
@@ -108,12 +108,12 @@ fn full_segments_are_followed_by_others_and_removed_when_recorded() {
 #[test]
 fn half_a_line_and_a_damaged_one_are_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    let mut bytes = entry(1).to_line();
-    let mut damaged = entry(2).to_line();
+    let mut bytes = line::to_line(&entry(1));
+    let mut damaged = line::to_line(&entry(2));
     damaged[40] ^= 1;
     bytes.extend_from_slice(&damaged);
-    bytes.extend_from_slice(&entry(3).to_line());
-    let torn = entry(4).to_line();
+    bytes.extend_from_slice(&line::to_line(&entry(3)));
+    let torn = line::to_line(&entry(4));
     bytes.extend_from_slice(&torn[..torn.len() / 2]);
     std::fs::write(folder.path().join("outcomes-0000000001.log"), bytes).unwrap();
     let journal = run(folder.path());

@@ -4,11 +4,14 @@
 //! durable when it returns. Who may do what is said by its traits: the API and the import use [`Campaigns`],
 //! [`Imports`], [`Gates`], …, workers use [`Claims`](dispatch_workers::delivery::Claims), the scheduler [`Schedule`].
 //! SQLite ([`sqlite`]) and PostgreSQL ([`postgres`]) fill them in; what becomes of a delivery is decided once for both
-//! (`candidates`, `outcomes`, `verdicts`), and what a campaign may (`campaign_rules`).
+//! (`candidates`, `outcomes`, `verdicts`), and what a campaign may (`campaign_rules`). What is closed or claimed is noted
+//! in the [second place](crate::second_place) as well before an operation returns.
 
 mod campaign_rules;
 mod candidates;
+mod claim_notes;
 mod columns;
+mod epochs;
 mod error;
 mod masking;
 mod operations;
@@ -21,6 +24,7 @@ pub mod sqlite;
 mod tally;
 mod verdicts;
 
+pub use epochs::{Doubted, Epoch, Epochs, Quarantine, Release};
 pub use error::{LedgerError, Result};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use operator_limits::{LimitTarget, OperatorLimit, OperatorLimits};

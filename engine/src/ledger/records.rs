@@ -278,6 +278,9 @@ pub struct UnknownGroup {
     pub claimed_at_ms: i64,
     /// The token that made the request's key.
     pub root_token: Token,
+    /// Whether the attempt stands for requests that were forgotten: nobody knows their keys, nor which of the deliveries
+    /// were in any.
+    pub is_forgotten: bool,
     /// The deliveries, ascending.
     pub deliveries: Vec<UnknownDelivery>,
 }

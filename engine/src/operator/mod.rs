@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use self::keys::{CreatedKey, ListedKey, NewKey};
 use crate::{
     engine::Opened,
-    ledger::{LedgerError, LimitTarget, OperatorLimit},
+    ledger::{LedgerError, LimitTarget, OperatorLimit, Quarantine},
+    quarantine,
 };
 
 /// What is to be done.
@@ -53,6 +54,11 @@ pub enum Order {
     OpenTenant {
         /// Its name or id.
         tenant: String,
+    },
+    /// End the quarantine of the ledger, whatever may be sent twice then.
+    AcceptDuplicates {
+        /// Who orders it.
+        operator: String,
     },
     /// List the limits that operators set.
     ListLimits,
@@ -86,6 +92,8 @@ pub enum Answer {
     Closed(TenantStopped),
     /// The tenant that is open now.
     Opened(Tenant),
+    /// The quarantine that is over; nothing when there was none.
+    Unquarantined(Option<Quarantine>),
     /// The limits that operators set.
     Limits(Vec<OperatorLimit>),
     /// The limit that holds from now on.
@@ -115,6 +123,7 @@ impl Answer {
             Self::Created(_)
             | Self::Keys(_)
             | Self::Tenants(_)
+            | Self::Unquarantined(_)
             | Self::Limits(_)
             | Self::LimitSet(_)
             | Self::LimitCleared(_) => None,
@@ -161,6 +170,9 @@ impl Order {
                 tenants::close(opened.ledger.as_ref(), &tenant, &reason).await.map(Answer::Closed)
             }
             Self::OpenTenant { tenant } => tenants::open(opened.ledger.as_ref(), &tenant).await.map(Answer::Opened),
+            Self::AcceptDuplicates { operator } => {
+                Ok(Answer::Unquarantined(quarantine::accept_duplicates(opened.ledger.as_ref(), &operator).await?))
+            }
             Self::ListLimits => Ok(Answer::Limits(opened.ledger.operator_limits().await?)),
             Self::SetLimit { of, limits } => limits::set(opened, of, limits).await.map(Answer::LimitSet),
             Self::ClearLimit { of } => {
@@ -176,6 +188,7 @@ impl Order {
         match self {
             Self::CreateKey(_) | Self::ListKeys { .. } | Self::RevokeKey { .. } => "dispatch keys list",
             Self::ListTenants | Self::CloseTenant { .. } | Self::OpenTenant { .. } => "dispatch tenants list",
+            Self::AcceptDuplicates { .. } => "dispatch doctor",
             Self::ListLimits | Self::SetLimit { .. } | Self::ClearLimit { .. } => "dispatch limits list",
         }
     }

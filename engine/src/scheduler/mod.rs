@@ -132,6 +132,15 @@ impl Scheduler {
     /// One round. True when there is more to do at once.
     async fn tick(&self, state: &mut State) -> Result<bool, LedgerError> {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+        let epoch = self.ledger.epoch().await?;
+        if epoch.is_held() {
+            return Ok(false);
+        }
+        if epoch.released_at_ms != state.released_at_ms {
+            // Workers were given jobs meanwhile and could claim nothing.
+            state.released_at_ms = epoch.released_at_ms;
+            state.window.restart_all();
+        }
         let sweeps = state.swept_at.is_none_or(|at| now >= at + SWEEP_EVERY);
         if sweeps {
             let silent_max_ms = i64::try_from(share::SILENT_MAX.as_millis()).unwrap_or(i64::MAX);
@@ -364,6 +373,8 @@ struct State {
     window: Window,
     endings: Endings,
     stalls: Stalls,
+    /// When the last quarantine was over.
+    released_at_ms: Option<i64>,
     /// The campaigns that were running at the last look.
     running: HashSet<CampaignId>,
     /// The refused accounts that were logged.

@@ -38,6 +38,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(555);
 const LOG_KEPT_MS: i64 = 40 * 3_600_000;
 /// When a log that did not answer is asked again.
 const ASK_LATER_MS: i64 = 30_000;
+/// Keys of a delivery that are asked for where its claims were forgotten: as many as it may have got by refusals in the
+/// time that nobody remembers.
+const FORGOTTEN_KEYS: u8 = 5;
 /// When an unknown delivery is looked at again whose campaign is paused or held, or whose account is not there.
 const HELD_LOOK_MS: i64 = 5_000;
 
@@ -90,6 +93,9 @@ impl Reconciler {
         if campaigns.iter().all(|c| c.unknown == 0) {
             return Ok(());
         }
+        if self.ledger.epoch().await?.is_held() {
+            return Ok(());
+        }
         let groups = self.ledger.unknown_due(self.clock.now_ms(), GROUPS_MAX).await?;
         // Some that are due were not seen.
         let crowded = groups.len() >= GROUPS_MAX as usize;
@@ -129,7 +135,7 @@ impl Reconciler {
         let mut room = LOOK_UPS_MAX * account.provider.questions_per_request();
         let fits = asked.iter().take_while(|(_, group)| {
             let had_room = room > 0;
-            room = room.saturating_sub(group.deliveries.len());
+            room = room.saturating_sub(group.deliveries.len() * usize::from(keys_of(group)));
             had_room
         });
         let fits = fits.count();
@@ -183,6 +189,8 @@ impl Reconciler {
         now_ms: i64,
     ) -> Verdict {
         match account.contract().class {
+            // The key of its request was forgotten with it.
+            Class::KeyWithTtl { .. } if group.is_forgotten => self.by_policy(brief, group, delivery, now_ms),
             Class::KeyWithTtl { safe_for } => {
                 let is_safe = now_ms < delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()));
                 match brief.state {
@@ -222,9 +230,12 @@ impl Reconciler {
         let now_ms = self.clock.now_ms();
         let mut findings = findings.into_iter();
         for (brief, group) in groups {
-            let verdicts = each(group, |delivery| match findings.next().flatten() {
-                Some(finding) => self.by_log(brief, group, delivery, finding, now_ms),
-                None => Verdict::Later(now_ms + ASK_LATER_MS),
+            let verdicts = each(group, |delivery| {
+                let found: Option<Vec<Finding>> = findings.by_ref().take(usize::from(keys_of(group))).collect();
+                match found.map(telling) {
+                    Some(finding) => self.by_log(brief, group, delivery, finding, now_ms),
+                    None => Verdict::Later(now_ms + ASK_LATER_MS),
+                }
             });
             self.settle(brief, group, &verdicts).await?;
         }
@@ -232,8 +243,12 @@ impl Reconciler {
     }
 
     fn questions(&self, group: &UnknownGroup) -> impl Iterator<Item = Question> {
-        group.deliveries.iter().map(|delivery| Question {
-            key: self.send_keys.make(group.campaign, delivery.seq, delivery.key_epoch),
+        let keys = |delivery: &UnknownDelivery| {
+            let (seq, epoch) = (delivery.seq, delivery.key_epoch);
+            (0..keys_of(group)).map(move |nth| (seq, epoch.saturating_add(nth)))
+        };
+        group.deliveries.iter().flat_map(keys).map(|(seq, epoch)| Question {
+            key: self.send_keys.make(group.campaign, seq, epoch),
             batch_key: SendKeys::batch_key(group.root_token),
             token: group.token,
             claimed_at_ms: group.claimed_at_ms,
@@ -281,12 +296,29 @@ impl Reconciler {
     }
 }
 
+/// Under how many keys each delivery may be in the log. Refusals that were forgotten too may have given it others.
+fn keys_of(group: &UnknownGroup) -> u8 {
+    if group.is_forgotten { FORGOTTEN_KEYS } else { 1 }
+}
+
 /// Class B: an id that the provider took once is not given up for another.
 fn with_same_key(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Resend => Verdict::ResendWithSameKey,
         other => other,
     }
+}
+
+/// What findings about one delivery under several keys say together: one acceptance is enough, and it was never there only
+/// if it was under none of them.
+fn telling(findings: Vec<Finding>) -> Finding {
+    let weight = |finding: &Finding| match finding {
+        Finding::Accepted { .. } => 3,
+        Finding::CannotTell => 2,
+        Finding::Refused(_) => 1,
+        Finding::Absent => 0,
+    };
+    findings.into_iter().max_by_key(weight).unwrap_or(Finding::CannotTell)
 }
 
 fn each(group: &UnknownGroup, mut verdict: impl FnMut(&UnknownDelivery) -> Verdict) -> Vec<(i64, Verdict)> {

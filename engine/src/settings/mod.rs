@@ -94,11 +94,21 @@ pub struct LedgerSettings {
     pub url: LedgerUrl,
     /// The file with the master key, mode 0600. Made at the first start; without it the ledger cannot be read.
     pub key_file: PathBuf,
+    /// The second place: where closings and claims are noted as well, for all processes of the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_place_folder: Option<PathBuf>,
+    /// How long its notes are kept, days: as long as a copy of the ledger may be restored.
+    pub second_place_days: u32,
 }
 
 impl Default for LedgerSettings {
     fn default() -> Self {
-        Self { url: LedgerUrl::default(), key_file: "dispatch.key".into() }
+        Self {
+            url: LedgerUrl::default(),
+            key_file: "dispatch.key".into(),
+            second_place_folder: None,
+            second_place_days: 90,
+        }
     }
 }
 

@@ -257,6 +257,9 @@ metrics! {
         "dispatch_unknown_settled_total" Kind::Counter, Deliveries,
             [label("how", || vec!["log", "refused", "absent", "asked_again", "resend", "final", "late_answer"])],
             "Unknown outcomes that were settled, by what settled them.";
+        "dispatch_quarantine" Kind::Gauge, Count, [],
+            "1 while the ledger is in quarantine because it has forgotten its last commits: nothing is sent. `/readyz` \
+             and `dispatch doctor` say why.";
     }
     Ledger {
         "dispatch_ledger_seconds" Kind::Histogram(DISK), Seconds, [OPERATION],
@@ -268,6 +271,9 @@ metrics! {
         "dispatch_journal_failures_total" Kind::Counter, Count, [],
             "Writes to the journal of outcomes that failed. Sending goes on, but after a crash some outcomes will be \
              unknown: look at the disk.";
+        "dispatch_second_place_failures_total" Kind::Counter, Count, [],
+            "Writes to the second place that failed. Opt-outs and other closings are refused and nothing is sent until it \
+             can be written again.";
     }
     Contacts {
         "dispatch_import_rows_total" Kind::Counter, Count,

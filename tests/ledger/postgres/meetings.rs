@@ -24,7 +24,7 @@ const ANNA: &str = "anna@example.org";
 impl World {
     /// The ledger as another process has it open.
     async fn elsewhere(&self) -> Arc<dyn Ledger> {
-        self.place.open(&self.master, self.clock.clone(), self.entropy.clone()).await
+        self.place.open(&self.master, self.clock.clone(), self.entropy.clone(), self.second_place.clone()).await
     }
 }
 

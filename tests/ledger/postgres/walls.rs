@@ -66,7 +66,8 @@ async fn tables(conn: &mut PgConnection) -> Vec<(String, &'static str)> {
     let rows = sqlx::query(
         "SELECT relname::text, relrowsecurity AND relforcerowsecurity FROM pg_class
           WHERE relnamespace = to_regnamespace(current_schema()) AND relkind IN ('r', 'p')
-            AND relname NOT IN ('ledger', 'scheduler', '_sqlx_migrations') AND relname <> ALL ($1) ORDER BY 1",
+            AND relname NOT IN ('ledger', 'ledger_epoch', 'quarantine', 'scheduler', '_sqlx_migrations')
+            AND relname <> ALL ($1) ORDER BY 1",
     )
     .bind(ENGINES_OWN.as_slice())
     .fetch_all(conn)

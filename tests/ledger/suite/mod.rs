@@ -7,6 +7,7 @@ pub(crate) mod asking_again;
 pub(crate) mod claiming;
 pub(crate) mod erasing;
 pub(crate) mod expansion;
+pub(crate) mod forgetting;
 pub(crate) mod gates;
 pub(crate) mod imports;
 pub(crate) mod interleaving;
@@ -18,6 +19,7 @@ pub(crate) mod once;
 pub(crate) mod operator_limits;
 pub(crate) mod people;
 pub(crate) mod recording;
+pub(crate) mod remembering;
 pub(crate) mod sending;
 pub(crate) mod settling;
 pub(crate) mod stopping;
@@ -27,7 +29,7 @@ pub(crate) mod world;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use dispatch_engine::ledger::Ledger;
+use dispatch_engine::{ledger::Ledger, second_place::SecondPlace};
 use dispatch_schemas::ids::{CampaignId, ListId, TenantId};
 use dispatch_workers::{
     clock::{Clock, Entropy},
@@ -43,8 +45,14 @@ pub(crate) trait Fixture: Sync {
 /// Where one ledger is kept. What is read here is read past the ledger, for what it does not tell.
 #[async_trait(?Send)]
 pub(crate) trait Place: Send + Sync {
-    /// Opens the ledger with all that was there before.
-    async fn open(&self, master: &MasterKey, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Ledger>;
+    /// Opens the ledger with all that was there before, beside this second place.
+    async fn open(
+        &self,
+        master: &MasterKey,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        second_place: SecondPlace,
+    ) -> Arc<dyn Ledger>;
     /// Where that is: the path of a file, the name of a schema.
     fn whereabouts(&self) -> PathBuf;
     /// A campaign's counts and rows at one moment.
@@ -147,6 +155,30 @@ macro_rules! conformance {
                 a_request_is_asked_again_whole_or_not_at_all
                 a_key_the_provider_has_forgotten_is_not_asked_with
                 what_travelled_alone_is_asked_again_alone
+            }
+            forgetting {
+                a_quarantine_gives_nothing_to_claim
+                a_quarantine_is_begun_once_and_ends_once
+                the_head_moves_on_but_for_a_quarantine
+                a_claim_that_is_not_known_is_told_from_one_that_is
+                a_forgotten_claim_is_made_again_with_its_keys
+                a_forgotten_repeat_keeps_the_first_ones_key
+                a_forgotten_claim_takes_over_from_an_earlier_one
+                what_is_final_is_not_doubted
+                nothing_is_marked_when_the_quarantine_is_over
+                where_nobody_noted_all_that_could_be_sent_is_doubted
+                recipients_of_a_paused_campaign_are_found_when_it_may_have_run
+            }
+            remembering {
+                what_is_closed_and_claimed_is_in_the_second_place
+                a_claim_that_cannot_be_noted_is_given_back
+                a_closing_that_cannot_be_noted_is_not_answered
+                a_ledger_behind_its_second_place_is_told_what_it_forgot
+                a_ledger_that_lost_a_moment_is_told_what_it_forgot
+                what_was_opened_again_stays_open
+                a_draft_that_was_sent_is_not_sent_again
+                a_ledger_that_forgot_nothing_goes_on
+                an_operator_may_accept_duplicates_and_nobody_who_opted_out
             }
             gates {
                 a_closed_gate_stops_the_delivery_with_its_reason

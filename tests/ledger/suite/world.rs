@@ -1,6 +1,7 @@
 //! One installation: a ledger, a clock held still, a tenant.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -8,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use dispatch_engine::{import::loading::Loader, ledger::Ledger};
+use dispatch_engine::{
+    import::loading::Loader,
+    ledger::Ledger,
+    second_place::{Place, SecondPlace},
+};
 use dispatch_schemas::{
     api::lists::{NewList, NewSource},
     ids::{ListId, SourceId, TenantId},
@@ -20,7 +25,7 @@ use dispatch_workers::{
     sealing::{AddressHash, MasterKey, TenantKeys},
 };
 
-use super::{Fixture, Place};
+use super::Fixture;
 
 /// When the tests begin: 2027-01-15T08:00:00Z.
 pub(crate) const START_MS: i64 = 1_800_000_000_000;
@@ -46,7 +51,7 @@ impl Clock for HeldClock {
 
 /// An installation with one tenant.
 pub(crate) struct World {
-    pub(crate) place: Box<dyn Place>,
+    pub(crate) place: Box<dyn super::Place>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) clock: Arc<HeldClock>,
     pub(crate) entropy: Arc<SystemEntropy>,
@@ -54,24 +59,36 @@ pub(crate) struct World {
     pub(crate) tenant: TenantId,
     pub(crate) keys: TenantKeys,
     pub(crate) source: SourceId,
+    pub(crate) second_place: SecondPlace,
 }
 
 impl World {
     pub(crate) async fn new(fixture: &dyn Fixture) -> Self {
+        Self::beside(fixture, None).await
+    }
+
+    /// With a second place in this folder.
+    pub(crate) async fn beside(fixture: &dyn Fixture, folder: Option<&Path>) -> Self {
         let (place, entropy) = (fixture.place(), Arc::new(SystemEntropy::default()));
         let clock = Arc::new(HeldClock(AtomicI64::new(START_MS)));
         let master = MasterKey::generate(entropy.as_ref());
-        let ledger = place.open(&master, clock.clone(), entropy.clone()).await;
+        let second_place = folder.map_or(SecondPlace::none(), |folder| second_place(&master, folder, [1; 8]));
+        let ledger = place.open(&master, clock.clone(), entropy.clone(), second_place.clone()).await;
         let (tenant, keys, source) = tenant(ledger.as_ref(), "first").await;
-        Self { place, ledger, clock, entropy, master, tenant, keys, source }
+        Self { place, ledger, clock, entropy, master, tenant, keys, source, second_place }
+    }
+
+    /// The second place as another process has it.
+    pub(crate) fn as_another_process(&self, folder: &Path) -> SecondPlace {
+        second_place(&self.master, folder, random(self.entropy.as_ref()))
     }
 
     /// The same installation with its ledger closed and opened again, with whatever was under way left undone.
     pub(crate) async fn reopened(self) -> Self {
-        let Self { place, ledger, clock, entropy, master, tenant, keys, source } = self;
+        let Self { place, ledger, clock, entropy, master, tenant, keys, source, second_place } = self;
         ledger.close().await;
-        let ledger = place.open(&master, clock.clone(), entropy.clone()).await;
-        Self { place, ledger, clock, entropy, master, tenant, keys, source }
+        let ledger = place.open(&master, clock.clone(), entropy.clone(), second_place.clone()).await;
+        Self { place, ledger, clock, entropy, master, tenant, keys, source, second_place }
     }
 
     /// Makes another tenant the one that acts.
@@ -103,6 +120,10 @@ impl World {
     pub(crate) fn loader(&self) -> Loader {
         Loader::new(self.ledger.clone(), self.master.clone(), self.entropy.clone())
     }
+}
+
+fn second_place(master: &MasterKey, folder: &Path, process: [u8; 8]) -> SecondPlace {
+    SecondPlace::open(Place { folder, days: 90, fingerprint: &master.fingerprint(), process }).unwrap()
 }
 
 async fn tenant(ledger: &dyn Ledger, name: &str) -> (TenantId, TenantKeys, SourceId) {

@@ -3,7 +3,7 @@
 use dispatch_workers::clock::SystemClock;
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Check, Fingerprint};
+use super::{Check, Fingerprint, memory};
 use crate::{
     ledger::{
         self,
@@ -49,6 +49,7 @@ pub(super) async fn examine(
         Ok(ledger) => {
             checks.push(Check::ok("database.schema", format!("schema {} is this version's", ledger.schema)));
             checks.extend([rights(&examined, ledger), walls(ledger), months(ledger)]);
+            checks.push(memory::quarantine(ledger.quarantine.as_ref()));
             ledger.fingerprint.clone().map_or(Fingerprint::None, Fingerprint::Known)
         }
         Err(why) => {

@@ -1,6 +1,6 @@
 //! The ledger, where it is a file of this machine.
 
-use super::{Check, Fingerprint};
+use super::{Check, Fingerprint, memory};
 use crate::{
     ledger::sqlite::{self, Found},
     settings::Settings,
@@ -19,6 +19,10 @@ pub(super) async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Fin
     match sqlite::look(file).await {
         Ok(Found::Ledger(key)) => {
             checks.push(Check::ok("ledger.file", format!("{} is a ledger", file.display())));
+            checks.push(match sqlite::look_for_quarantine(file).await {
+                Ok(quarantine) => memory::quarantine(quarantine.as_ref()),
+                Err(error) => Check::refused("ledger.quarantine", error.to_string()),
+            });
             key.map_or(Fingerprint::None, Fingerprint::Known)
         }
         Ok(Found::Nothing) => {

@@ -1,6 +1,6 @@
 //! `dispatch doctor`: checks a deployment, and says how to mend what is wrong.
 //!
-//! One file for each area: [`database`], [`file`](ledger_file), [`keys`], [`broker`], [`providers`], [`disk`]. They look
+//! One file for each area: [`database`], [`file`](ledger_file), [`memory`], [`keys`], [`broker`], [`providers`], [`disk`]. They look
 //! and change nothing, so an engine may be running; no message is sent.
 
 mod broker;
@@ -9,6 +9,7 @@ mod disk;
 mod finding;
 mod keys;
 mod ledger_file;
+mod memory;
 mod providers;
 mod reach;
 
@@ -89,6 +90,7 @@ async fn examine(settings: &Settings, providers: Providers) -> Vec<Check> {
     checks.push(keys::master_key(settings, &fingerprint));
     checks.extend(broker::examine(settings).await);
     checks.extend(providers::examine(settings, providers).await);
+    checks.push(memory::second_place(settings));
     checks.extend(disk::examine(settings));
     checks
 }

@@ -9,10 +9,13 @@ use dispatch_schemas::states::CampaignState;
 use dispatch_workers::delivery::LedgerUnavailable;
 use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 
+use crate::second_place::SecondPlaceError;
+
 /// What an operation of the ledger returns.
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Why the ledger did not do what it was asked. Nothing was changed then, but for [`Self::Disconnected`].
+/// Why the ledger did not do what it was asked. Nothing was changed then, but for [`Self::Disconnected`], and where the
+/// [second place](crate::second_place) could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// It cannot be reached, is busy or full. Worth trying again.
@@ -84,6 +87,13 @@ impl LedgerError {
 impl From<LedgerError> for LedgerUnavailable {
     fn from(error: LedgerError) -> Self {
         Self(error.into_reason())
+    }
+}
+
+impl From<SecondPlaceError> for LedgerError {
+    /// What was asked is done in the ledger; only whoever asks again hears that it will not be forgotten either.
+    fn from(error: SecondPlaceError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

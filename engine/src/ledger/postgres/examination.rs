@@ -9,10 +9,11 @@ use sqlx::{
 use super::{
     PostgresLedger,
     connecting::{connect, is_local},
+    epochs::{QUARANTINE, quarantine_of},
     months,
     open::{SETTINGS, check_schema},
 };
-use crate::ledger::Result;
+use crate::ledger::{Quarantine, Result};
 
 /// What was found on a server.
 #[derive(Debug, Clone)]
@@ -60,6 +61,8 @@ pub struct ExaminedLedger {
     pub without_walls: Vec<String>,
     /// Of this month and the next, those that have no partition: year * 100 + month.
     pub missing_months: Vec<i32>,
+    /// The quarantine it is in.
+    pub quarantine: Option<Quarantine>,
 }
 
 impl PostgresLedger {
@@ -147,13 +150,15 @@ async fn ledger(conn: &mut PgConnection, now_ms: i64) -> Result<ExaminedLedger> 
                        WHERE to_regclass(format('%I.%I', current_schema(), 'delivery_' || m)) IS NULL) AS missing_months",
     )
     .bind(wanted.as_slice())
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await?;
+    let quarantine = sqlx::query(QUARANTINE).fetch_optional(conn).await?;
     Ok(ExaminedLedger {
         schema: row.try_get("schema")?,
         fingerprint: row.try_get("fingerprint")?,
         others: row.try_get("others")?,
         without_walls: row.try_get("without_walls")?,
         missing_months: row.try_get("missing_months")?,
+        quarantine: quarantine.as_ref().map(quarantine_of).transpose()?,
     })
 }

@@ -6,7 +6,7 @@
 
 use dispatch_schemas::{
     ids::{CampaignId, TenantId},
-    states::{Channel, DeliveryState},
+    states::{CampaignState, Channel, DeliveryState},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
@@ -23,8 +23,13 @@ struct Cursor {
 }
 
 impl PostgresLedger {
-    /// Expands one chunk of a running campaign. Returns how many recipients were added.
-    pub(super) async fn expand_chunk(&self, campaign: CampaignId, contacts_max: u32, now_ms: i64) -> Result<u64> {
+    /// Expands one chunk of a campaign in one of these states. Returns how many recipients were added.
+    pub(super) async fn expand_chunk(
+        &self,
+        (campaign, states): (CampaignId, &[CampaignState]),
+        contacts_max: u32,
+        now_ms: i64,
+    ) -> Result<u64> {
         let row = sqlx::query("SELECT tenant_id, month FROM campaign WHERE id = $1")
             .bind(campaign.0)
             .fetch_optional(&self.engine)
@@ -35,7 +40,7 @@ impl PostgresLedger {
         // A pause or a cancel comes before this chunk or after it: a cancelled campaign gets no recipients behind those
         // that were stopped.
         lock_gates_shared(&mut transaction, tenant).await?;
-        let (added, recipients) = expand(&mut transaction, (tenant, kept), contacts_max, now_ms).await?;
+        let (added, recipients) = expand(&mut transaction, (tenant, kept), states, contacts_max, now_ms).await?;
         transaction.commit().await?;
         if added > 0 {
             self.count_again(&format!("delivery_{}", kept.month), recipients).await;
@@ -48,11 +53,12 @@ impl PostgresLedger {
 async fn expand(
     conn: &mut PgConnection,
     (tenant, kept): (TenantId, Kept),
+    states: &[CampaignState],
     contacts_max: u32,
     now_ms: i64,
 ) -> Result<(u64, i64)> {
     let campaign = kept.campaign;
-    let Some(mut cursor) = lock_cursor(conn, campaign).await? else { return Ok((0, 0)) };
+    let Some(mut cursor) = lock_cursor(conn, campaign, states).await? else { return Ok((0, 0)) };
     loop {
         let Some(list) = list_at(conn, campaign, cursor.position).await? else {
             sqlx::query("UPDATE expansion SET done = true, list_position = $2, contact_id = 0 WHERE campaign_id = $1")
@@ -83,13 +89,19 @@ async fn expand(
     }
 }
 
-async fn lock_cursor(conn: &mut PgConnection, campaign: CampaignId) -> Result<Option<Cursor>> {
+async fn lock_cursor(
+    conn: &mut PgConnection,
+    campaign: CampaignId,
+    states: &[CampaignState],
+) -> Result<Option<Cursor>> {
+    let states: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
     let row = sqlx::query(
         "SELECT c.channel, e.list_position, e.contact_id, e.until_contact, e.next_seq
            FROM expansion e JOIN campaign c ON c.id = e.campaign_id
-          WHERE e.campaign_id = $1 AND NOT e.done AND c.state = 'running' FOR UPDATE OF e",
+          WHERE e.campaign_id = $1 AND NOT e.done AND c.state = ANY($2) FOR UPDATE OF e",
     )
     .bind(campaign.0)
+    .bind(states)
     .fetch_optional(conn)
     .await?;
     row.map(|row| {

@@ -17,7 +17,10 @@ use dispatch_workers::sealing::AddressHash;
 use sqlx::{PgConnection, Row as _};
 
 use super::{PostgresLedger, lock_gates, rows};
-use crate::ledger::{Gates, Result};
+use crate::{
+    ledger::{Gates, LedgerError, Result},
+    second_place::{Hash, Note},
+};
 
 #[async_trait]
 impl Gates for PostgresLedger {
@@ -41,26 +44,32 @@ impl Gates for PostgresLedger {
                 Ok(GatesClosed { closed, already_closed, in_flight })
             })
             .await?;
+        let note = Note::Closed { tenant, channel, reason, addresses: noted(addresses) };
+        self.second_place.note(now_ms, note).await?;
         metrics::counter!("dispatch_gates_closed_total", "reason" => reason.as_str()).increment(closed.closed);
         Ok(closed)
     }
 
     async fn open_gates(&self, tenant: TenantId, addresses: &[AddressHash], reason: StopReason) -> Result<u64> {
         let hashes = bytes(addresses);
-        self.repeatable("open_gates", || async {
-            let mut transaction = self.for_tenant(tenant).await?;
-            let opened =
-                sqlx::query("DELETE FROM gate WHERE tenant_id = $1 AND reason = $3 AND address_hash = ANY($2)")
-                    .bind(tenant.0)
-                    .bind(&hashes)
-                    .bind(reason.as_str())
-                    .execute(&mut *transaction)
-                    .await?
-                    .rows_affected();
-            transaction.commit().await?;
-            Ok(opened)
-        })
-        .await
+        let opened = self
+            .repeatable("open_gates", || async {
+                let mut transaction = self.for_tenant(tenant).await?;
+                let opened =
+                    sqlx::query("DELETE FROM gate WHERE tenant_id = $1 AND reason = $3 AND address_hash = ANY($2)")
+                        .bind(tenant.0)
+                        .bind(&hashes)
+                        .bind(reason.as_str())
+                        .execute(&mut *transaction)
+                        .await?
+                        .rows_affected();
+                transaction.commit().await?;
+                Ok(opened)
+            })
+            .await?;
+        let note = Note::Opened { tenant, reason, addresses: noted(addresses) };
+        self.second_place.note(self.now_ms(), note).await?;
+        Ok(opened)
     }
 
     async fn suppressions(
@@ -94,15 +103,22 @@ impl Gates for PostgresLedger {
 
     async fn erase(&self, tenant: TenantId, addresses: &[(Channel, AddressHash)]) -> Result<Erased> {
         let now_ms = self.now_ms();
-        self.repeatable("erase", || async {
-            let mut transaction = self.for_tenant(tenant).await?;
-            lock_gates(&mut transaction, tenant).await?;
-            let erased = erase(&mut transaction, tenant, addresses, now_ms).await?;
-            transaction.commit().await?;
-            Ok(erased)
-        })
-        .await
+        let (erased, addresses) = self
+            .repeatable("erase", || async {
+                let mut transaction = self.for_tenant(tenant).await?;
+                lock_gates(&mut transaction, tenant).await?;
+                let erased = erase(&mut transaction, tenant, addresses, now_ms).await?;
+                transaction.commit().await?;
+                Ok(erased)
+            })
+            .await?;
+        self.second_place.note(now_ms, Note::Erased { tenant, addresses }).await?;
+        Ok(erased)
     }
+}
+
+fn noted(addresses: &[AddressHash]) -> Vec<Hash> {
+    addresses.iter().copied().map(Hash::from).collect()
 }
 
 fn bytes(addresses: &[AddressHash]) -> Vec<Vec<u8>> {
@@ -171,14 +187,15 @@ async fn in_flight(conn: &mut PgConnection, tenant: TenantId, channel: Channel, 
 }
 
 /// Everything of the person is sealed with the key of their contact, the variables of queued messages too: it goes
-/// with the key.
+/// with the key. Returns all addresses that were closed, too.
 async fn erase(
     conn: &mut PgConnection,
     tenant: TenantId,
     addresses: &[(Channel, AddressHash)],
     now_ms: i64,
-) -> Result<Erased> {
+) -> Result<(Erased, Vec<(Channel, Hash)>)> {
     let mut contacts: Vec<i64> = Vec::new();
+    let mut closed: Vec<(Channel, Hash)> = addresses.iter().map(|(channel, hash)| (*channel, (*hash).into())).collect();
     for channel in Channel::ALL {
         let named: Vec<AddressHash> =
             addresses.iter().filter(|(of, _)| of == channel).map(|(_, address)| *address).collect();
@@ -190,6 +207,10 @@ async fn erase(
     // The person's other addresses too: they would come back through them with the next upload.
     for channel in Channel::ALL {
         let hashes = hashes_of(conn, tenant, *channel, &contacts).await?;
+        for hash in &hashes {
+            let hash = hash.as_slice().try_into().map_err(|_| LedgerError::Corrupt("an address's hash"))?;
+            closed.push((*channel, Hash(hash)));
+        }
         close(conn, tenant, *channel, &hashes, StopReason::Erased, now_ms).await?;
         contacts.extend(unreachable(conn, tenant, *channel, &hashes).await?);
         forget_changes(conn, tenant, &hashes).await?;
@@ -201,7 +222,7 @@ async fn erase(
         in_flight_now += in_flight(conn, tenant, *channel, &contacts).await?;
     }
     remove(conn, tenant, &contacts).await?;
-    Ok(Erased { in_flight: in_flight_now })
+    Ok((Erased { in_flight: in_flight_now }, closed))
 }
 
 /// The keyed hashes these contacts have for a channel.

@@ -15,6 +15,7 @@ mod campaigns;
 mod claims;
 mod connecting;
 mod deliveries;
+mod epochs;
 mod examination;
 mod expansion;
 mod gates;
@@ -53,6 +54,7 @@ pub use self::{
     open::{CONNECTIONS_OF_A_PROCESS, Migrated, SERVER_MIN, SETTINGS},
 };
 use super::{Ledger, Result};
+use crate::second_place::SecondPlace;
 
 /// The ledger on PostgreSQL.
 pub struct PostgresLedger {
@@ -67,6 +69,7 @@ pub struct PostgresLedger {
     tenant_keys: Mutex<HashMap<TenantId, TenantKeys>>,
     /// The month each campaign's deliveries are kept under; it never changes.
     months: Mutex<HashMap<CampaignId, i32>>,
+    second_place: SecondPlace,
 }
 
 impl std::fmt::Debug for PostgresLedger {
@@ -76,6 +79,13 @@ impl std::fmt::Debug for PostgresLedger {
 }
 
 impl PostgresLedger {
+    /// Notes what is closed and claimed in this place as well.
+    #[must_use]
+    pub fn with_second_place(mut self, second_place: SecondPlace) -> Self {
+        self.second_place = second_place;
+        self
+    }
+
     /// A transaction that sees this tenant's rows only.
     async fn for_tenant(&self, tenant: TenantId) -> Result<Transaction<'static, Postgres>> {
         let mut transaction = self.tenants.begin().await?;

@@ -16,8 +16,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{PostgresLedger, connecting::connect, months};
-use crate::ledger::{LedgerError, Result};
+use super::{PostgresLedger, connecting::connect, epochs, months};
+use crate::{
+    ledger::{LedgerError, Result},
+    second_place::SecondPlace,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/postgres");
 
@@ -50,7 +53,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 26] = [
     "ledger",
     "tenant",
     "api_key",
@@ -75,6 +78,8 @@ const TABLES: [&str; 24] = [
     "account_pause",
     "operator_limit",
     "stall",
+    "ledger_epoch",
+    "quarantine",
 ];
 
 impl PostgresLedger {
@@ -95,6 +100,7 @@ impl PostgresLedger {
         check_server(&mut conn).await?;
         check_schema(&mut conn).await?;
         check_key(&mut conn, &master, clock.now_ms()).await?;
+        epochs::begin(&mut conn, clock.now_ms()).await?;
         conn.close().await?;
 
         let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WITHIN);
@@ -113,6 +119,7 @@ impl PostgresLedger {
             entropy,
             tenant_keys: Mutex::new(HashMap::new()),
             months: Mutex::new(HashMap::new()),
+            second_place: SecondPlace::none(),
         })
     }
 

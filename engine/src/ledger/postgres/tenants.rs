@@ -13,7 +13,10 @@ use dispatch_workers::sealing::TenantKeys;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{PostgresLedger, lock_gates, rows};
-use crate::ledger::{LedgerError, Result, StoredKey, Tenants};
+use crate::{
+    ledger::{LedgerError, Result, StoredKey, Tenants},
+    second_place::Note,
+};
 
 #[async_trait]
 impl Tenants for PostgresLedger {
@@ -52,46 +55,54 @@ impl Tenants for PostgresLedger {
     }
 
     async fn close_tenant(&self, tenant: TenantId, reason: &str) -> Result<TenantStopped> {
+        let note = Note::TenantClosed { tenant, reason: reason.to_owned() };
         let now_ms = self.now_ms();
-        self.repeatable("close_tenant", || async {
-            let mut transaction = self.engine.begin().await?;
-            lock_gates(&mut transaction, tenant).await?;
-            let row = sqlx::query(
-                "UPDATE tenant SET closed_at_ms = coalesce(closed_at_ms, $2), closed_reason = $3 WHERE id = $1
+        let done = self
+            .repeatable("close_tenant", || async {
+                let mut transaction = self.engine.begin().await?;
+                lock_gates(&mut transaction, tenant).await?;
+                let row = sqlx::query(
+                    "UPDATE tenant SET closed_at_ms = coalesce(closed_at_ms, $2), closed_reason = $3 WHERE id = $1
                  RETURNING *",
-            )
-            .bind(tenant.0)
-            .bind(now_ms)
-            .bind(reason)
-            .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or(LedgerError::NotFound("tenant"))?;
-            let in_flight = sqlx::query(
-                "SELECT coalesce(sum(t.deliveries), 0)::bigint AS in_flight
+                )
+                .bind(tenant.0)
+                .bind(now_ms)
+                .bind(reason)
+                .fetch_optional(&mut *transaction)
+                .await?
+                .ok_or(LedgerError::NotFound("tenant"))?;
+                let in_flight = sqlx::query(
+                    "SELECT coalesce(sum(t.deliveries), 0)::bigint AS in_flight
                    FROM campaign c JOIN tally t ON t.campaign_id = c.id
                   WHERE c.tenant_id = $1 AND t.state = 'claimed'",
-            )
-            .bind(tenant.0)
-            .fetch_one(&mut *transaction)
+                )
+                .bind(tenant.0)
+                .fetch_one(&mut *transaction)
+                .await?;
+                let in_flight = rows::count(&in_flight, "in_flight")?;
+                transaction.commit().await?;
+                Ok(TenantStopped { tenant: tenant_of(&row)?, in_flight })
+            })
             .await?;
-            let in_flight = rows::count(&in_flight, "in_flight")?;
-            transaction.commit().await?;
-            Ok(TenantStopped { tenant: tenant_of(&row)?, in_flight })
-        })
-        .await
+        self.second_place.note(self.now_ms(), note).await?;
+        Ok(done)
     }
 
     async fn open_tenant(&self, tenant: TenantId) -> Result<Tenant> {
-        self.repeatable("open_tenant", || async {
-            let row =
-                sqlx::query("UPDATE tenant SET closed_at_ms = NULL, closed_reason = NULL WHERE id = $1 RETURNING *")
-                    .bind(tenant.0)
-                    .fetch_optional(&self.engine)
-                    .await?
-                    .ok_or(LedgerError::NotFound("tenant"))?;
-            tenant_of(&row)
-        })
-        .await
+        let done = self
+            .repeatable("open_tenant", || async {
+                let row = sqlx::query(
+                    "UPDATE tenant SET closed_at_ms = NULL, closed_reason = NULL WHERE id = $1 RETURNING *",
+                )
+                .bind(tenant.0)
+                .fetch_optional(&self.engine)
+                .await?
+                .ok_or(LedgerError::NotFound("tenant"))?;
+                tenant_of(&row)
+            })
+            .await?;
+        self.second_place.note(self.now_ms(), Note::TenantOpened { tenant }).await?;
+        Ok(done)
     }
 
     async fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys> {
@@ -203,6 +214,7 @@ impl Tenants for PostgresLedger {
             Ok(())
         })
         .await?;
+        self.second_place.note(now_ms, Note::KeyRevoked { key: id }).await?;
         Ok(self.find_key(id).await?.ok_or(LedgerError::NotFound("key"))?.key)
     }
 }

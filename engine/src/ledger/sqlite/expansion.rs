@@ -5,25 +5,26 @@
 
 use dispatch_schemas::{
     ids::CampaignId,
-    states::{Channel, DeliveryState},
+    states::{CampaignState, Channel, DeliveryState},
 };
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
 use super::{rows, tally::Moves};
 use crate::ledger::Result;
 
-/// Expands one chunk of a running campaign. Returns how many recipients were added.
+/// Expands one chunk of a campaign in one of these states. Returns how many recipients were added.
 pub(super) async fn expand(
     conn: &mut SqliteConnection,
-    campaign: CampaignId,
+    (campaign, states): (CampaignId, &[CampaignState]),
     contacts_max: u32,
     now_ms: i64,
 ) -> Result<u64> {
     let Some(cursor) = sqlx::query(
         "SELECT channel, expansion_list, expansion_contact, expansion_until, next_seq FROM campaign
-          WHERE id = ? AND expanded = 0 AND state = 'running'",
+          WHERE id = ? AND expanded = 0 AND state IN (SELECT value FROM json_each(?))",
     )
     .bind(campaign.0)
+    .bind(rows::to_json(&states)?)
     .fetch_optional(&mut *conn)
     .await?
     else {
@@ -53,7 +54,7 @@ pub(super) async fn expand(
             .bind(campaign.0)
             .execute(&mut *conn)
             .await?;
-        return Box::pin(expand(conn, campaign, contacts_max, now_ms)).await;
+        return Box::pin(expand(conn, (campaign, states), contacts_max, now_ms)).await;
     };
     let added = sqlx::query(AssertSqlSafe(insert_sql(channel, position)))
         .bind(campaign.0)

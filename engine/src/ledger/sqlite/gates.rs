@@ -16,7 +16,10 @@ use dispatch_workers::sealing::AddressHash;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{SqliteLedger, rows};
-use crate::ledger::{Gates, Result};
+use crate::{
+    ledger::{Gates, LedgerError, Result},
+    second_place::{Hash, Note},
+};
 
 #[async_trait]
 impl Gates for SqliteLedger {
@@ -39,13 +42,16 @@ impl Gates for SqliteLedger {
                 })
             })
             .await?;
+        let note = Note::Closed { tenant, channel, reason, addresses: noted(addresses) };
+        self.second_place.note(now_ms, note).await?;
         metrics::counter!("dispatch_gates_closed_total", "reason" => reason.as_str()).increment(closed.closed);
         Ok(closed)
     }
 
     async fn open_gates(&self, tenant: TenantId, addresses: &[AddressHash], reason: StopReason) -> Result<u64> {
         let hashes = json_hashes(addresses)?;
-        self.writer
+        let opened = self
+            .writer
             .run("open_gates", move |conn| {
                 Box::pin(async move {
                     let done = sqlx::query(
@@ -60,7 +66,10 @@ impl Gates for SqliteLedger {
                     Ok(done.rows_affected())
                 })
             })
-            .await
+            .await?;
+        let note = Note::Opened { tenant, reason, addresses: noted(addresses) };
+        self.second_place.note(self.now_ms(), note).await?;
+        Ok(opened)
     }
 
     async fn suppressions(
@@ -94,10 +103,17 @@ impl Gates for SqliteLedger {
 
     async fn erase(&self, tenant: TenantId, addresses: &[(Channel, AddressHash)]) -> Result<Erased> {
         let (addresses, now_ms) = (addresses.to_vec(), self.now_ms());
-        self.writer
+        let (erased, addresses) = self
+            .writer
             .run("erase", move |conn| Box::pin(async move { erase(conn, tenant, &addresses, now_ms).await }))
-            .await
+            .await?;
+        self.second_place.note(now_ms, Note::Erased { tenant, addresses }).await?;
+        Ok(erased)
     }
+}
+
+fn noted(addresses: &[AddressHash]) -> Vec<Hash> {
+    addresses.iter().copied().map(Hash::from).collect()
 }
 
 fn json_hashes(addresses: &[AddressHash]) -> Result<String> {
@@ -166,13 +182,15 @@ async fn in_flight(conn: &mut SqliteConnection, channel: Channel, contacts: &[i6
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// Returns all addresses that were closed, too.
 async fn erase(
     conn: &mut SqliteConnection,
     tenant: TenantId,
     addresses: &[(Channel, AddressHash)],
     now_ms: i64,
-) -> Result<Erased> {
+) -> Result<(Erased, Vec<(Channel, Hash)>)> {
     let mut contacts: Vec<i64> = Vec::new();
+    let mut closed: Vec<(Channel, Hash)> = addresses.iter().map(|(channel, hash)| (*channel, (*hash).into())).collect();
     for (channel, hash) in addresses {
         let hashes = json_hashes(&[*hash])?;
         close(conn, tenant, *channel, &hashes, StopReason::Erased, now_ms).await?;
@@ -182,6 +200,8 @@ async fn erase(
     // The person's other addresses too: they would come back through them with the next upload.
     for channel in Channel::ALL {
         let hashes = hashes_of(conn, *channel, &contacts).await?;
+        let theirs: Vec<Hash> = serde_json::from_str(&hashes).map_err(|_| LedgerError::Corrupt("an address's hash"))?;
+        closed.extend(theirs.into_iter().map(|hash| (*channel, hash)));
         close(conn, tenant, *channel, &hashes, StopReason::Erased, now_ms).await?;
         contacts.extend(unreachable(conn, tenant, *channel, &hashes).await?);
         forget_changes(conn, &hashes).await?;
@@ -193,7 +213,7 @@ async fn erase(
         in_flight_now += in_flight(conn, *channel, &contacts).await?;
     }
     remove(conn, &contacts).await?;
-    Ok(Erased { in_flight: in_flight_now })
+    Ok((Erased { in_flight: in_flight_now }, closed))
 }
 
 /// The keyed hashes these contacts have for a channel, as JSON.

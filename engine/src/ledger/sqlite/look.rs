@@ -5,10 +5,11 @@ use std::{path::Path, time::Duration};
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
+    epochs::{QUARANTINE, quarantine_of},
     lock,
     open::{APPLICATION_ID, unusable},
 };
-use crate::ledger::{LedgerError, Result};
+use crate::ledger::{LedgerError, Quarantine, Result};
 
 /// How long a look waits for whoever writes to the file.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +42,22 @@ pub async fn look(path: &Path) -> Result<Found> {
             path.display()
         ))
     })
+}
+
+/// The quarantine that the ledger at `path` is in; none in one of an older version. An engine may be running on it.
+///
+/// # Errors
+/// [`LedgerError::Open`] when it cannot be read.
+pub async fn look_for_quarantine(path: &Path) -> Result<Option<Quarantine>> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIME_MAX);
+    let mut conn = SqliteConnection::connect_with(&options).await.map_err(|error| unusable(path, error))?;
+    let known = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'quarantine'").fetch_optional(&mut conn).await?;
+    let found = match known {
+        Some(_) => sqlx::query(QUARANTINE).fetch_optional(&mut conn).await?,
+        None => None,
+    };
+    conn.close().await.map_err(|error| unusable(path, error))?;
+    found.as_ref().map(quarantine_of).transpose()
 }
 
 /// None is for a database of another program.

@@ -6,6 +6,7 @@
 
 mod campaigns;
 mod claims;
+mod epochs;
 mod expansion;
 mod gates;
 mod imports;
@@ -42,10 +43,11 @@ use sqlx::SqlitePool;
 use writer::Writer;
 
 pub use lock::LedgerLock;
-pub use look::{Found, look};
+pub use look::{Found, look, look_for_quarantine};
 pub use open::another_key;
 
 use super::{Ledger, Result, Tenants};
+use crate::second_place::SecondPlace;
 
 /// How long a close waits for what is still read and written: a disk that takes longer has failed.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -61,6 +63,7 @@ pub struct SqliteLedger {
     tenant_keys: Mutex<HashMap<TenantId, TenantKeys>>,
     /// The next contact's id. Only this process makes contacts, and ids are never given twice.
     next_contact: AtomicI64,
+    second_place: SecondPlace,
 }
 
 impl std::fmt::Debug for SqliteLedger {
@@ -70,6 +73,13 @@ impl std::fmt::Debug for SqliteLedger {
 }
 
 impl SqliteLedger {
+    /// Notes what is closed and claimed in this place as well.
+    #[must_use]
+    pub fn with_second_place(mut self, second_place: SecondPlace) -> Self {
+        self.second_place = second_place;
+        self
+    }
+
     fn known_keys(&self, tenant: TenantId) -> Option<TenantKeys> {
         self.tenant_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned()
     }

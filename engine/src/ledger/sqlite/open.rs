@@ -18,7 +18,10 @@ use sqlx::{
 };
 
 use super::{SqliteLedger, lock::LedgerLock, look::look, writer::Writer};
-use crate::ledger::{LedgerError, Result};
+use crate::{
+    ledger::{LedgerError, Result},
+    second_place::SecondPlace,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations/sqlite");
 
@@ -89,6 +92,7 @@ impl SqliteLedger {
             entropy,
             tenant_keys: Mutex::new(HashMap::new()),
             next_contact: (last_contact + 1).into(),
+            second_place: SecondPlace::none(),
         })
     }
 }
@@ -146,7 +150,12 @@ async fn prepare(conn: &mut SqliteConnection, path: &Path, master: &MasterKey, n
         error => LedgerError::Open(format!("the ledger {name} cannot be brought up to date: {error}")),
     })?;
     check_tables(conn, path).await?;
-    check_key(conn, path, master, now_ms).await
+    check_key(conn, path, master, now_ms).await?;
+    sqlx::query("INSERT INTO ledger_epoch (id, server, head, moved_at_ms) VALUES (1, '', 0, ?) ON CONFLICT DO NOTHING")
+        .bind(now_ms)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// All that the migrations make must be there: a table that somebody dropped is not made again.

@@ -13,7 +13,10 @@ use dispatch_workers::sealing::TenantKeys;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteLedger, rows};
-use crate::ledger::{LedgerError, Result, StoredKey, Tenants};
+use crate::{
+    ledger::{LedgerError, Result, StoredKey, Tenants},
+    second_place::Note,
+};
 
 #[async_trait]
 impl Tenants for SqliteLedger {
@@ -104,8 +107,10 @@ impl Tenants for SqliteLedger {
     }
 
     async fn close_tenant(&self, tenant: TenantId, reason: &str) -> Result<TenantStopped> {
+        let note = Note::TenantClosed { tenant, reason: reason.to_owned() };
         let (reason, now_ms) = (reason.to_owned(), self.now_ms());
-        self.writer
+        let done = self
+            .writer
             .run("close_tenant", move |conn| {
                 Box::pin(async move {
                     let row = sqlx::query(
@@ -121,11 +126,14 @@ impl Tenants for SqliteLedger {
                     Ok(TenantStopped { tenant: tenant_of(&row)?, in_flight: in_flight(conn, tenant).await? })
                 })
             })
-            .await
+            .await?;
+        self.second_place.note(self.now_ms(), note).await?;
+        Ok(done)
     }
 
     async fn open_tenant(&self, tenant: TenantId) -> Result<Tenant> {
-        self.writer
+        let done = self
+            .writer
             .run("open_tenant", move |conn| {
                 Box::pin(async move {
                     let row = sqlx::query(
@@ -139,7 +147,9 @@ impl Tenants for SqliteLedger {
                     tenant_of(&row)
                 })
             })
-            .await
+            .await?;
+        self.second_place.note(self.now_ms(), Note::TenantOpened { tenant }).await?;
+        Ok(done)
     }
 
     async fn create_key(
@@ -208,6 +218,7 @@ impl Tenants for SqliteLedger {
                 })
             })
             .await?;
+        self.second_place.note(now_ms, Note::KeyRevoked { key: id }).await?;
         Ok(self.find_key(id).await?.ok_or(LedgerError::NotFound("key"))?.key)
     }
 }

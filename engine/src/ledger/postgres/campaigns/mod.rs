@@ -21,9 +21,12 @@ use dispatch_schemas::{
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{PostgresLedger, lock_gates, recipients, rows, tenants::require_open};
-use crate::ledger::{
-    Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result, Tenants,
-    campaign_rules::{draft, set_going},
+use crate::{
+    ledger::{
+        Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result, Tenants,
+        campaign_rules::{draft, set_going},
+    },
+    second_place::Note,
 };
 
 #[async_trait]
@@ -91,23 +94,26 @@ impl Campaigns for PostgresLedger {
     }
 
     async fn pause(&self, tenant: TenantId, id: CampaignId, reason: &str) -> Result<CampaignStopped> {
-        self.repeatable("pause", || async {
-            let mut transaction = self.for_tenant(tenant).await?;
-            lock_gates(&mut transaction, tenant).await?;
-            match hold(&mut transaction, tenant, id).await?.state {
-                CampaignState::Running | CampaignState::Scheduled | CampaignState::Paused => {}
-                state => return Err(LedgerError::not_now("paused", state)),
-            }
-            sqlx::query("UPDATE campaign SET state = 'paused', pause_reason = $1 WHERE id = $2")
-                .bind(reason)
-                .bind(id.0)
-                .execute(&mut *transaction)
-                .await?;
-            let stopped = stopped(&mut transaction, tenant, id).await?;
-            transaction.commit().await?;
-            Ok(stopped)
-        })
-        .await
+        let done = self
+            .repeatable("pause", || async {
+                let mut transaction = self.for_tenant(tenant).await?;
+                lock_gates(&mut transaction, tenant).await?;
+                match hold(&mut transaction, tenant, id).await?.state {
+                    CampaignState::Running | CampaignState::Scheduled | CampaignState::Paused => {}
+                    state => return Err(LedgerError::not_now("paused", state)),
+                }
+                sqlx::query("UPDATE campaign SET state = 'paused', pause_reason = $1 WHERE id = $2")
+                    .bind(reason)
+                    .bind(id.0)
+                    .execute(&mut *transaction)
+                    .await?;
+                let stopped = stopped(&mut transaction, tenant, id).await?;
+                transaction.commit().await?;
+                Ok(stopped)
+            })
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Paused { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn set_campaign_limits(&self, tenant: TenantId, id: CampaignId, limits: Windows) -> Result<Campaign> {
@@ -131,39 +137,43 @@ impl Campaigns for PostgresLedger {
 
     async fn resume(&self, tenant: TenantId, id: CampaignId) -> Result<Campaign> {
         let now_ms = self.now_ms();
-        self.repeatable("resume", || async {
-            let mut transaction = self.for_tenant(tenant).await?;
-            lock_gates(&mut transaction, tenant).await?;
-            let campaign = hold(&mut transaction, tenant, id).await?;
-            match campaign.state {
-                CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
-                state => return Err(LedgerError::not_now("resumed", state)),
-            }
-            require_open(&mut transaction, tenant).await?;
-            sqlx::query("UPDATE campaign SET state = $1, pause_reason = NULL WHERE id = $2")
-                .bind(set_going(&campaign, now_ms).as_str())
-                .bind(id.0)
-                .execute(&mut *transaction)
-                .await?;
-            let resumed = load(&mut transaction, tenant, id).await?;
-            transaction.commit().await?;
-            Ok(resumed)
-        })
-        .await
+        let done = self
+            .repeatable("resume", || async {
+                let mut transaction = self.for_tenant(tenant).await?;
+                lock_gates(&mut transaction, tenant).await?;
+                let campaign = hold(&mut transaction, tenant, id).await?;
+                match campaign.state {
+                    CampaignState::Paused | CampaignState::Running | CampaignState::Scheduled => {}
+                    state => return Err(LedgerError::not_now("resumed", state)),
+                }
+                require_open(&mut transaction, tenant).await?;
+                sqlx::query("UPDATE campaign SET state = $1, pause_reason = NULL WHERE id = $2")
+                    .bind(set_going(&campaign, now_ms).as_str())
+                    .bind(id.0)
+                    .execute(&mut *transaction)
+                    .await?;
+                let resumed = load(&mut transaction, tenant, id).await?;
+                transaction.commit().await?;
+                Ok(resumed)
+            })
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Resumed { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn cancel(&self, tenant: TenantId, id: CampaignId) -> Result<CampaignStopped> {
         let now_ms = self.now_ms();
-        self.repeatable("cancel", || async {
-            let mut transaction = self.for_tenant(tenant).await?;
-            lock_gates(&mut transaction, tenant).await?;
-            let campaign = hold(&mut transaction, tenant, id).await?;
-            if campaign.state == CampaignState::Completed {
-                return Err(LedgerError::not_now("cancelled", campaign.state));
-            }
-            // A draft has no deliveries to wait for.
-            let ended = (campaign.state == CampaignState::Draft).then_some(now_ms);
-            sqlx::query(
+        let done = self
+            .repeatable("cancel", || async {
+                let mut transaction = self.for_tenant(tenant).await?;
+                lock_gates(&mut transaction, tenant).await?;
+                let campaign = hold(&mut transaction, tenant, id).await?;
+                if campaign.state == CampaignState::Completed {
+                    return Err(LedgerError::not_now("cancelled", campaign.state));
+                }
+                // A draft has no deliveries to wait for.
+                let ended = (campaign.state == CampaignState::Draft).then_some(now_ms);
+                sqlx::query(
                 "UPDATE campaign SET state = 'cancelled', pause_reason = NULL, ended_at_ms = coalesce(ended_at_ms, $1)
                   WHERE id = $2",
             )
@@ -171,15 +181,17 @@ impl Campaigns for PostgresLedger {
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;
-            sqlx::query("UPDATE expansion SET done = true WHERE campaign_id = $1")
-                .bind(id.0)
-                .execute(&mut *transaction)
-                .await?;
-            let stopped = stopped(&mut transaction, tenant, id).await?;
-            transaction.commit().await?;
-            Ok(stopped)
-        })
-        .await
+                sqlx::query("UPDATE expansion SET done = true WHERE campaign_id = $1")
+                    .bind(id.0)
+                    .execute(&mut *transaction)
+                    .await?;
+                let stopped = stopped(&mut transaction, tenant, id).await?;
+                transaction.commit().await?;
+                Ok(stopped)
+            })
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Cancelled { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {

@@ -32,6 +32,7 @@ use super::{
 use crate::ledger::{
     LedgerError, Result,
     candidates::{Candidate, Claimer, Sifted, address_columns, stopping_reasons},
+    claim_notes::noted,
     columns,
     outcomes::Repeats,
 };
@@ -44,11 +45,13 @@ impl Claims for PostgresLedger {
         seqs.sort_unstable();
         seqs.dedup();
         // Not again when the connection broke: what may have been claimed is not claimed again.
-        Ok(self.once("claim", || self.claim_batch(claim, &seqs)).await?)
+        let claimed = self.once("claim", || self.claim_batch(claim, &seqs)).await?;
+        noted(self, (&self.second_place, self.now_ms()), (claim, claimed), None).await
     }
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
-        Ok(self.once("claim_again", || self.claim_root(claim, root)).await?)
+        let claimed = self.once("claim_again", || self.claim_root(claim, root)).await?;
+        noted(self, (&self.second_place, self.now_ms()), (claim, claimed), Some(root)).await
     }
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {
@@ -222,7 +225,9 @@ async fn is_claimable(conn: &mut PgConnection, claimer: &Claimer) -> Result<bool
     let row = sqlx::query(
         "SELECT 1 FROM campaign c JOIN tenant t ON t.id = c.tenant_id
           WHERE c.id = $1 AND c.tenant_id = $2 AND c.state = 'running'
-            AND (c.expires_at_ms IS NULL OR c.expires_at_ms > $3) AND t.closed_at_ms IS NULL",
+            AND (c.expires_at_ms IS NULL OR c.expires_at_ms > $3) AND t.closed_at_ms IS NULL
+            AND NOT EXISTS (SELECT FROM quarantine WHERE left_at_ms IS NULL)
+            AND EXISTS (SELECT FROM ledger_epoch WHERE id = 1 AND server = this_server())",
     )
     .bind(claimer.campaign.0)
     .bind(claimer.tenant.0)

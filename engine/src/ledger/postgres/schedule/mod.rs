@@ -166,7 +166,7 @@ impl Schedule for PostgresLedger {
     }
 
     async fn expand(&self, campaign: CampaignId, contacts_max: u32, now_ms: i64) -> Result<u64> {
-        self.expand_chunk(campaign, contacts_max, now_ms).await
+        self.expand_chunk((campaign, &[CampaignState::Running]), contacts_max, now_ms).await
     }
 
     async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>> {

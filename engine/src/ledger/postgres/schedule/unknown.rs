@@ -26,7 +26,7 @@ const REAPED_MAX: i64 = 1_000;
 /// Unknown deliveries that are due, by attempt.
 pub(super) async fn due(pool: &PgPool, now_ms: i64, attempts_max: u32) -> Result<Vec<UnknownGroup>> {
     let attempts = sqlx::query(
-        "SELECT a.id, a.campaign_id, a.month, a.token, a.claimed_at_ms, a.ranges
+        "SELECT a.id, a.campaign_id, a.month, a.token, a.claimed_at_ms, a.forgotten, a.ranges
            FROM (SELECT DISTINCT d.attempt_id
                    FROM (SELECT month, campaign_id, seq FROM waiting
                           WHERE state = 'unknown' AND next_at_ms <= $1 ORDER BY next_at_ms LIMIT $3) w
@@ -54,6 +54,7 @@ pub(super) async fn due(pool: &PgPool, now_ms: i64, attempts_max: u32) -> Result
             token: token(row.try_get("token")?)?,
             claimed_at_ms,
             root_token: token(root_token)?,
+            is_forgotten: row.try_get("forgotten")?,
             deliveries: members
                 .iter()
                 .map(|(delivery, _)| UnknownDelivery {

@@ -18,9 +18,12 @@ use dispatch_schemas::{
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{SqliteLedger, recipients, rows, tenants::require_open};
-use crate::ledger::{
-    Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result,
-    campaign_rules::{draft, set_going},
+use crate::{
+    ledger::{
+        Campaigns, EvidenceRow, LedgerError, Once, RecipientFilter, Replayable, Result,
+        campaign_rules::{draft, set_going},
+    },
+    second_place::Note,
 };
 
 #[async_trait]
@@ -92,7 +95,8 @@ impl Campaigns for SqliteLedger {
 
     async fn pause(&self, tenant: TenantId, id: CampaignId, reason: &str) -> Result<CampaignStopped> {
         let reason = reason.to_owned();
-        self.writer
+        let done = self
+            .writer
             .run("pause", move |conn| {
                 Box::pin(async move {
                     let campaign = load(conn, tenant, id).await?;
@@ -108,7 +112,9 @@ impl Campaigns for SqliteLedger {
                     stopped(conn, tenant, id).await
                 })
             })
-            .await
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Paused { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn set_campaign_limits(&self, tenant: TenantId, id: CampaignId, limits: Windows) -> Result<Campaign> {
@@ -132,7 +138,8 @@ impl Campaigns for SqliteLedger {
 
     async fn resume(&self, tenant: TenantId, id: CampaignId) -> Result<Campaign> {
         let now_ms = self.now_ms();
-        self.writer
+        let done = self
+            .writer
             .run("resume", move |conn| {
                 Box::pin(async move {
                     let campaign = load(conn, tenant, id).await?;
@@ -149,12 +156,15 @@ impl Campaigns for SqliteLedger {
                     load(conn, tenant, id).await
                 })
             })
-            .await
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Resumed { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn cancel(&self, tenant: TenantId, id: CampaignId) -> Result<CampaignStopped> {
         let now_ms = self.now_ms();
-        self.writer
+        let done = self
+            .writer
             .run("cancel", move |conn| {
                 Box::pin(async move {
                     let campaign = load(conn, tenant, id).await?;
@@ -174,7 +184,9 @@ impl Campaigns for SqliteLedger {
                     stopped(conn, tenant, id).await
                 })
             })
-            .await
+            .await?;
+        self.second_place.note(self.now_ms(), Note::Cancelled { tenant, campaign: id }).await?;
+        Ok(done)
     }
 
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {

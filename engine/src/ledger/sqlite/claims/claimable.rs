@@ -6,7 +6,8 @@ use sqlx::SqliteConnection;
 use super::Claimer;
 use crate::ledger::Result;
 
-/// Whether the campaign runs, has not expired and is in its sending window, and its tenant's gate is open.
+/// Whether the campaign runs, has not expired and is in its sending window, its tenant's gate is open, and the ledger is in
+/// no quarantine.
 pub(super) async fn is_claimable(
     conn: &mut SqliteConnection,
     claimer: Claimer,
@@ -18,7 +19,8 @@ pub(super) async fn is_claimable(
     let row = sqlx::query(
         "SELECT 1 FROM campaign c CROSS JOIN tenant t ON t.id = c.tenant_id
           WHERE c.id = ? AND c.tenant_id = ? AND c.state = 'running'
-            AND (c.expires_at_ms IS NULL OR c.expires_at_ms > ?) AND t.closed_at_ms IS NULL",
+            AND (c.expires_at_ms IS NULL OR c.expires_at_ms > ?) AND t.closed_at_ms IS NULL
+            AND NOT EXISTS (SELECT 1 FROM quarantine WHERE left_at_ms IS NULL)",
     )
     .bind(claimer.campaign.0)
     .bind(claimer.tenant.0)

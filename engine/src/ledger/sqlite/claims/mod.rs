@@ -27,6 +27,7 @@ use super::{SqliteLedger, rows, tally::Moves};
 use crate::ledger::{
     LedgerError, Result,
     candidates::{Candidate, Claimer, Sifted, address_columns, stopping_reasons},
+    claim_notes::noted,
     outcomes::Repeats,
 };
 
@@ -39,7 +40,7 @@ impl Claims for SqliteLedger {
         seqs.sort_unstable();
         seqs.dedup();
         let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
-        Ok(self
+        let claimed = self
             .writer
             .run("claim", move |conn| {
                 Box::pin(async move {
@@ -51,14 +52,15 @@ impl Claims for SqliteLedger {
                     }
                 })
             })
-            .await?)
+            .await?;
+        noted(self, (&self.second_place, self.now_ms()), (claim, claimed), None).await
     }
 
     async fn claim_again(&self, claim: &Claim<'_>, root: AttemptId) -> std::result::Result<Claimed, LedgerUnavailable> {
         let (claimer, most) = (Claimer::new(claim), claim.seqs.len());
         let window = claim.plan.sending_window.clone();
         let (attempt, clock) = (AttemptId::from_random(self.draw()), self.clock.clone());
-        Ok(self
+        let claimed = self
             .writer
             .run("claim_again", move |conn| {
                 Box::pin(async move {
@@ -70,7 +72,8 @@ impl Claims for SqliteLedger {
                     }
                 })
             })
-            .await?)
+            .await?;
+        noted(self, (&self.second_place, self.now_ms()), (claim, claimed), Some(root)).await
     }
 
     async fn record(&self, record: &Record<'_>) -> std::result::Result<(), LedgerUnavailable> {

@@ -165,7 +165,10 @@ impl Schedule for SqliteLedger {
     }
 
     async fn expand(&self, campaign: CampaignId, contacts_max: u32, now_ms: i64) -> Result<u64> {
-        self.writer.run("expand", move |conn| Box::pin(expansion::expand(conn, campaign, contacts_max, now_ms))).await
+        let running = &[CampaignState::Running];
+        self.writer
+            .run("expand", move |conn| Box::pin(expansion::expand(conn, (campaign, running), contacts_max, now_ms)))
+            .await
     }
 
     async fn ready_from(&self, campaign: CampaignId, from: i64, limit: u32) -> Result<Vec<i64>> {

@@ -17,7 +17,7 @@ use crate::ledger::{
 pub(super) async fn due(readers: &SqlitePool, now_ms: i64, attempts_max: u32) -> Result<Vec<UnknownGroup>> {
     // The list of states is what the partial index says of itself; without it the table would be scanned.
     let rows = sqlx::query(
-        "SELECT d.campaign_id, d.seq, d.key_epoch, d.attempts, d.attempt_id, a.token, a.claimed_at_ms,
+        "SELECT d.campaign_id, d.seq, d.key_epoch, d.attempts, d.attempt_id, a.token, a.claimed_at_ms, a.forgotten,
                 coalesce(d.first_sent_at_ms, a.claimed_at_ms) AS first_sent_at_ms, r.token AS root_token
            FROM (SELECT DISTINCT attempt_id FROM delivery
                   WHERE state IN ('retry_wait', 'unknown') AND state = 'unknown' AND next_at_ms <= ?1 LIMIT ?2) due
@@ -48,6 +48,7 @@ pub(super) async fn due(readers: &SqlitePool, now_ms: i64, attempts_max: u32) ->
                 token: token(row.try_get("token")?)?,
                 claimed_at_ms: row.try_get("claimed_at_ms")?,
                 root_token: token(row.try_get("root_token")?)?,
+                is_forgotten: row.try_get("forgotten")?,
                 deliveries: vec![delivery],
             }),
         }
