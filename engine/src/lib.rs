@@ -1,6 +1,7 @@
 //! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
 
 pub mod api;
+pub mod callbacks;
 pub mod cli;
 pub mod demo;
 pub mod engine;
@@ -11,5 +12,6 @@ pub mod operator;
 pub mod plans;
 pub mod queue;
 pub mod scheduler;
+pub mod segments;
 pub mod settings;
 pub mod telemetry;

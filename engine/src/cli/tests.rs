@@ -266,7 +266,7 @@ async fn a_campaign_is_made_launched_looked_at_and_stopped() {
     assert!(act("pause").await.unwrap().contains("is paused"));
     assert!(act("resume").await.unwrap().contains("is running"));
     assert!(act("cancel").await.unwrap().contains("is cancelled"));
-    assert!(act("recipients").await.unwrap().starts_with("       SEQ  STATE"));
+    assert!(act("recipients").await.unwrap().starts_with("       SEQ  STATUS"));
     let again = act("launch").await.unwrap_err();
     assert!(matches!(&again, CliError::Refused(problem) if problem.status == 409), "{again}");
 }

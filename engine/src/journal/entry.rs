@@ -1,6 +1,5 @@
-//! One entry: a record as a line of text with its checksum.
+//! One entry: a record as JSON.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use dispatch_schemas::ids::{AttemptId, CampaignId};
 use dispatch_workers::{
     delivery::{Counts, Outcome, Record},
@@ -8,8 +7,7 @@ use dispatch_workers::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a line's checksum, in hexadecimal digits.
-const CHECKSUM_DIGITS: usize = 16;
+use crate::segments::frame;
 
 /// A record that a process made or was about to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,32 +91,16 @@ impl Entry {
         self.outcomes.iter().filter_map(|(seq, written)| Some((*seq, written.outcome()?))).collect()
     }
 
-    /// As one line: checksum, a space, JSON.
-    pub(super) fn to_line(&self) -> Vec<u8> {
+    /// In its frame, as it stands in a file.
+    pub(super) fn framed(&self) -> Vec<u8> {
+        let mut framed = Vec::new();
         // A struct of numbers and texts always has a JSON form.
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        let mut line = checksum(&json).into_bytes();
-        line.push(b' ');
-        line.extend_from_slice(&json);
-        line.push(b'\n');
-        line
+        frame::write(&serde_json::to_vec(self).unwrap_or_default(), &mut framed);
+        framed
     }
 
-    /// Reads a line back; `None` for one that was not written whole.
-    pub(super) fn from_line(line: &[u8]) -> Option<Self> {
-        let (sum, json) = (line.get(..CHECKSUM_DIGITS)?, line.get(CHECKSUM_DIGITS + 1..)?);
-        if sum != checksum(json).as_bytes() {
-            return None;
-        }
-        serde_json::from_slice(json).ok()
+    /// Reads one back; `None` for one of another program.
+    pub(super) fn read(record: &[u8]) -> Option<Self> {
+        serde_json::from_slice(record).ok()
     }
-}
-
-fn checksum(json: &[u8]) -> String {
-    digest(&SHA256, json).as_ref().iter().take(CHECKSUM_DIGITS / 2).fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

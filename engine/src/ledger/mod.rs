@@ -10,6 +10,7 @@ mod campaign_rules;
 mod candidates;
 mod columns;
 mod error;
+mod facts;
 mod masking;
 mod operations;
 mod operator_limits;
@@ -22,6 +23,9 @@ mod tally;
 mod verdicts;
 
 pub use error::{LedgerError, Result};
+pub use facts::{
+    Applied, FactBook, ORPHAN_LOOKS_MS, ORPHANS_KEPT_MS, Orphan, REPORTS_SEEN_MS, Report, Reported, Revisited,
+};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use operator_limits::{LimitTarget, OperatorLimit, OperatorLimits};
 pub(crate) use operator_limits::{is_country, is_domain};

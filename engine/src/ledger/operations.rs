@@ -23,7 +23,7 @@ use dispatch_workers::{
 };
 
 use super::{
-    OperatorLimits, Result, Schedule,
+    FactBook, OperatorLimits, Result, Schedule,
     records::{
         EvidenceRow, MessageTerms, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
         StoredKey,
@@ -222,7 +222,7 @@ pub trait Messages: Send + Sync + 'static {
 /// The whole ledger.
 #[async_trait]
 pub trait Ledger:
-    Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + OperatorLimits + Schedule + Claims
+    Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + FactBook + OperatorLimits + Schedule + Claims
 {
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;

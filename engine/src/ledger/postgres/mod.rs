@@ -17,6 +17,7 @@ mod connecting;
 mod deliveries;
 mod examination;
 mod expansion;
+mod facts;
 mod gates;
 mod imports;
 mod limits;

@@ -50,7 +50,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 27] = [
     "ledger",
     "tenant",
     "api_key",
@@ -74,6 +74,10 @@ const TABLES: [&str; 23] = [
     "rate_limit",
     "account_pause",
     "operator_limit",
+    "fact",
+    "fact_tally",
+    "report_seen",
+    "orphan",
 ];
 
 impl PostgresLedger {

@@ -7,6 +7,7 @@
 mod campaigns;
 mod claims;
 mod expansion;
+mod facts;
 mod gates;
 mod imports;
 mod lists;

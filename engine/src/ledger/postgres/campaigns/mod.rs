@@ -183,6 +183,7 @@ impl Campaigns for PostgresLedger {
     }
 
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {
+        let mut transaction = self.for_tenant(tenant).await?;
         // One statement, so that the counts are of one moment.
         let rows = sqlx::query(
             "SELECT c.state AS campaign_state, c.pause_reason, e.done, e.next_seq, t.state, t.detail, t.deliveries
@@ -193,7 +194,7 @@ impl Campaigns for PostgresLedger {
         )
         .bind(id.0)
         .bind(tenant.0)
-        .fetch_all(&mut *self.for_tenant(tenant).await?)
+        .fetch_all(&mut *transaction)
         .await?;
         let first = rows.first().ok_or(LedgerError::NotFound("campaign"))?;
         let mut progress = Progress {
@@ -205,6 +206,7 @@ impl Campaigns for PostgresLedger {
             expanded: first.try_get("done")?,
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
+            reported: super::facts::counts(&mut transaction, id).await?,
             stall: None,
         };
         for row in &rows {
