@@ -81,8 +81,11 @@ async fn dies(play: Play, point: AbortPoint) {
 /// The process answers while the ledger can take nothing, and is killed then.
 async fn answered_and_not_applied(play: Play) {
     let (scene, listener) = unheard(play).await;
-    let held = scene.hold_ledger().await;
+    scene.stage.sandbox.call_back("off", "").await;
     let process = scene.takes_callbacks(&listener.variables);
+    process.ready().await;
+    let held = scene.hold_ledger().await;
+    scene.stage.sandbox.call_back(&listener.url, PLAN).await;
     let told = wait::until("everything is answered", WITHIN, async || {
         let told = scene.stage.sandbox.told().await;
         (told.pending == 0).then_some(told)
