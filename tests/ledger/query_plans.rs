@@ -184,9 +184,7 @@ fn is_about(table: &str, sql: &str, step: &str) -> bool {
 
 fn is_whole_read(sql: &str, step: &str) -> bool {
     step.starts_with("SCAN")
-        && ["delivery", "contact", "gate", "fact", "report_seen", "attempt"]
-            .iter()
-            .any(|table| is_about(table, sql, step))
+        && ["delivery", "contact", "gate", "fact", "report_seen"].iter().any(|table| is_about(table, sql, step))
 }
 
 fn is_whole_read_or_campaign_read(sql: &str, step: &str) -> bool {
