@@ -91,7 +91,7 @@ impl Ingest {
         if !self.proxies.iter().any(|proxy| proxy.contains(&peer.to_canonical())) {
             return peer;
         }
-        let forwarded = headers.get_all("x-forwarded-for").iter().last().and_then(|value| value.to_str().ok());
+        let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
         let last = forwarded.and_then(|value| value.rsplit(',').next()).and_then(|last| last.trim().parse().ok());
         last.unwrap_or(peer)
     }
@@ -198,5 +198,5 @@ async fn bounded(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
 }
 
 fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }

@@ -233,7 +233,7 @@ async fn a_sandbox_beside_an_earlier_ones_log_says_which_file_and_what_to_do() {
     let Command::Sandbox(args) = Cli::try_parse_from([&["dispatch"], &line[..]].concat()).unwrap().command else {
         panic!("not sandbox")
     };
-    let error = super::sandbox::run(args).await.unwrap_err();
+    let error = super::sandbox::run(*args).await.unwrap_err();
     assert!(matches!(&error, CliError::Usage(text) if text.contains(log.to_str().unwrap())), "{error}");
     assert!(error.to_string().contains("--witness"), "{error}");
 }

@@ -308,7 +308,7 @@ async fn accept(
     deliveries: &BTreeMap<i64, Option<&str>>,
     now_ms: i64,
 ) -> Result<()> {
-    let ids: Vec<_> = deliveries.iter().map(|(seq, id)| (seq, id)).collect();
+    let ids: Vec<_> = deliveries.iter().collect();
     let found = sqlx::query(
         "SELECT d.seq, d.state, d.detail, d.attempt_id, c.lane
            FROM json_each(?2) j CROSS JOIN campaign c ON c.id = ?1
