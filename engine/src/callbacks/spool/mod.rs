@@ -130,7 +130,7 @@ impl Spool {
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
+        self.shared.bytes.load(Ordering::Acquire)
     }
 
     /// How long the oldest callback has waited to be applied.

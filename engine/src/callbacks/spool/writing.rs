@@ -169,8 +169,9 @@ impl Writer {
 
     fn remove(&mut self, segment: u64) {
         if let Some(bytes) = self.sizes.remove(&segment) {
-            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            // In this order: what is counted as gone is gone.
             self.folder.remove(segment);
+            self.shared.bytes.fetch_sub(bytes, Ordering::Release);
         }
     }
 
