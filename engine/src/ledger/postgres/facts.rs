@@ -26,7 +26,7 @@ use super::{
     tally::{Moves, SHARDS},
 };
 use crate::ledger::{
-    Applied, FactBook, LedgerError, Orphan, Report, Reported, Result, Revisited,
+    Applied, FactBook, LedgerError, Orphan, Report, Reported, Result, Revisited, columns,
     facts::{CALLBACK, FORGOTTEN_MAX, Gathered, ORPHAN_LOOKS_MS, gathered, proven},
 };
 
@@ -53,16 +53,27 @@ impl FactBook for PostgresLedger {
         account: &str,
         deliveries: &[(CampaignId, i64)],
     ) -> Result<HashMap<(CampaignId, i64), Reported>> {
-        let (campaigns, seqs): (Vec<i64>, Vec<i64>) =
-            deliveries.iter().map(|(campaign, seq)| (campaign.0, *seq)).unzip();
+        let (mut months, mut campaigns, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
+        for (campaign, seq) in deliveries {
+            // Of a campaign that is gone nothing is known.
+            let Some(kept) = self.find_kept(*campaign).await? else { continue };
+            months.push(kept.month);
+            campaigns.push(campaign.0);
+            seqs.push(*seq);
+        }
         let sql = format!(
-            "SELECT {REPORTED} FROM unnest($1::bigint[], $2::bigint[]) j(campaign_id, seq)
+            "SELECT {REPORTED} FROM unnest($1::bigint[], $2::bigint[], $4::integer[]) j(campaign_id, seq, month)
+                 JOIN delivery d ON d.month = j.month AND d.campaign_id = j.campaign_id AND d.seq = j.seq
                  JOIN campaign c ON c.id = j.campaign_id AND c.account = $3
-                 JOIN delivery d ON d.month = c.month AND d.campaign_id = j.campaign_id AND d.seq = j.seq
                  LEFT JOIN contact k ON k.id = d.contact_id"
         );
-        let rows =
-            sqlx::query(AssertSqlSafe(sql)).bind(campaigns).bind(seqs).bind(account).fetch_all(&self.engine).await?;
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(campaigns)
+            .bind(seqs)
+            .bind(account)
+            .bind(months)
+            .fetch_all(&self.engine)
+            .await?;
         rows.iter()
             .map(|row| {
                 let found = reported(row)?;
@@ -72,21 +83,26 @@ impl FactBook for PostgresLedger {
     }
 
     async fn reported_in(&self, account: &str, requests: &[SendKey]) -> Result<HashMap<SendKey, Vec<Reported>>> {
-        let sql = format!(
-            "SELECT a.request_key, {REPORTED} FROM attempt a JOIN campaign c ON c.id = a.campaign_id AND c.account = $2
-                 CROSS JOIN jsonb_array_elements(a.ranges::jsonb) AS r (range)
-                 JOIN delivery d ON d.month = a.month AND d.campaign_id = a.campaign_id
-                  AND d.seq BETWEEN (r.range ->> 0)::bigint AND (r.range ->> 1)::bigint
-                 LEFT JOIN contact k ON k.id = d.contact_id
-              WHERE a.request_key = ANY($1)"
-        );
         let keys: Vec<Vec<u8>> = requests.iter().map(|key| key.0.to_vec()).collect();
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).bind(account).fetch_all(&self.engine).await?;
-        let mut found: HashMap<SendKey, Vec<Reported>> = HashMap::new();
+        let rows = sqlx::query("SELECT request_key, campaign_id, ranges FROM attempt WHERE request_key = ANY($1)")
+            .bind(keys)
+            .fetch_all(&self.engine)
+            .await?;
+        // By number, so that each delivery is found by its whole key.
+        let mut members = Vec::new();
         for row in &rows {
-            let key = SendKey(event_id(row.try_get("request_key")?)?);
-            found.entry(key).or_default().push(reported(row)?);
+            let (key, campaign) =
+                (SendKey(event_id(row.try_get("request_key")?)?), CampaignId(row.try_get("campaign_id")?));
+            let seqs = columns::numbers(row.try_get("ranges")?)?;
+            members.extend(seqs.into_iter().map(|seq| (key, (campaign, seq))));
         }
+        let numbers: Vec<(CampaignId, i64)> = members.iter().map(|(_, number)| *number).collect();
+        let deliveries = self.reported(account, &numbers).await?;
+        let mut found: HashMap<SendKey, Vec<Reported>> = HashMap::new();
+        for (key, number) in members {
+            found.entry(key).or_default().extend(deliveries.get(&number).cloned());
+        }
+        found.retain(|_, members| !members.is_empty());
         Ok(found)
     }
 
