@@ -1,6 +1,7 @@
 //! The campaign dispatch engine: ledger, queue, scheduler, API and command line.
 
 pub mod api;
+pub mod callbacks;
 pub mod cli;
 pub mod demo;
 pub mod engine;
@@ -13,5 +14,6 @@ pub mod quarantine;
 pub mod queue;
 pub mod scheduler;
 pub mod second_place;
+pub mod segments;
 pub mod settings;
 pub mod telemetry;

@@ -143,6 +143,64 @@ words! {
         UnknownFinal = "unknown_final",
     }
 
+    /// What providers report of a message after they took it. Each is kept with when it was first and last reported.
+    FactKind ("kind of report") {
+        /// The provider has it in work.
+        Accepted = "accepted",
+        /// The other side did not take it yet; the provider goes on trying.
+        Deferred = "deferred",
+        /// The other side took it.
+        Delivered = "delivered",
+        /// The other side refused it, not for good.
+        BouncedSoft = "bounced_soft",
+        /// The address is dead.
+        BouncedHard = "bounced_hard",
+        /// The provider did not pass it on: its own list of dead addresses and opt-outs, or its rules.
+        RejectedByProvider = "rejected_by_provider",
+        /// The provider tried until its time was over.
+        ExpiredAtProvider = "expired_at_provider",
+        /// The person complained about it.
+        Complained = "complained",
+        /// The person opted out by it.
+        Unsubscribed = "unsubscribed",
+        /// A report of a kind this version does not know.
+        Other = "other",
+    }
+
+    /// What became of a message, in one word: of its state and of what its provider reported, what says most.
+    DeliveryStatus ("delivery status") {
+        /// As the state.
+        Ready = "ready",
+        /// As the state.
+        Claimed = "claimed",
+        /// As the state.
+        Unknown = "unknown",
+        /// As the state.
+        RetryWait = "retry_wait",
+        /// As the state.
+        Failed = "failed",
+        /// As the state.
+        Expired = "expired",
+        /// As the state.
+        Stopped = "stopped",
+        /// As the state.
+        UnknownFinal = "unknown_final",
+        /// The provider took responsibility; nothing more is known.
+        Accepted = "accepted",
+        /// The other side did not take it yet.
+        Deferred = "deferred",
+        /// The other side refused it, not for good.
+        BouncedSoft = "bounced_soft",
+        /// The provider tried until its time was over.
+        ExpiredAtProvider = "expired_at_provider",
+        /// The provider did not pass it on.
+        RejectedByProvider = "rejected_by_provider",
+        /// The other side took it.
+        Delivered = "delivered",
+        /// The address is dead, even where the message seemed delivered before.
+        BouncedHard = "bounced_hard",
+    }
+
     /// Why a delivery was stopped before it was sent.
     StopReason ("stop reason") {
         /// On the tenant's suppression list.

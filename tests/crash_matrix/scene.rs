@@ -29,7 +29,7 @@ use dispatch_tests::support::{
 };
 use dispatch_workers::{abort::AbortPoint, sealing::AddressHash};
 
-const TENANT: &str = "shop";
+pub(crate) const TENANT: &str = "shop";
 /// Recipients of a campaign.
 pub(crate) const RECIPIENTS: usize = 24;
 /// Recipients in a request, of providers that take several.
@@ -47,7 +47,7 @@ const SLOW_MS: u64 = 3_000;
 /// How long anything may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 /// The signal of `abort`.
-const SIGABRT: i32 = 6;
+pub(crate) const SIGABRT: i32 = 6;
 
 /// How the engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,10 @@ pub(crate) struct Scene {
     pub(crate) play: Play,
     pub(crate) stage: Stage,
     pub(crate) services: Option<GivenServices>,
-    variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
     /// A ledger of several processes is open here as well.
-    opened: Option<Opened>,
-    campaign: CampaignId,
+    pub(crate) opened: Option<Opened>,
+    pub(crate) campaign: CampaignId,
 }
 
 impl Scene {
@@ -332,7 +332,7 @@ impl Scene {
     }
 }
 
-fn settings(stage: &Stage, variables: &[(String, String)]) -> Settings {
+pub(crate) fn settings(stage: &Stage, variables: &[(String, String)]) -> Settings {
     Settings::load(Some(&stage.settings_file), variables.iter().cloned()).unwrap()
 }
 

@@ -2,11 +2,15 @@
 //! planned for any: none may read a table of millions from end to end, and each finds deliveries by their whole key in
 //! one partition.
 
-use dispatch_engine::ledger::{End, Schedule as _, Verdict, postgres::SETTINGS};
-use dispatch_schemas::states::StopReason;
+use dispatch_engine::ledger::{
+    End, FactBook as _, Orphan, Report, Revisited, Schedule as _, Verdict,
+    postgres::{PostgresLedger, SETTINGS},
+};
+use dispatch_schemas::states::{FactKind, StopReason};
 use dispatch_workers::{
     delivery::{Claim, Claims as _, Counts, Outcome, Timing},
-    providers::{Class, Code},
+    message::SendKey,
+    providers::{Class, Code, callbacks::Traces},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -118,6 +122,7 @@ async fn run_batches(database: &Database) {
         database.claim(&ledger, &plan, &seqs).await;
     }
     ledger.reap(i64::MAX / 2, 1, &Timing::default()).await.unwrap();
+    hear(&ledger).await;
     ledger.ready_from(CAMPAIGN, 50, 5).await.unwrap();
     ledger.ready_from(CAMPAIGN, 28, 5).await.unwrap();
     ledger.end_waiting(CAMPAIGN, End::Stopped(StopReason::Cancelled), 100, 10, 1).await.unwrap();
@@ -128,6 +133,37 @@ async fn run_batches(database: &Database) {
     ledger.close_expired(1).await.unwrap();
     ledger.forget_old_answers(1).await.unwrap();
     database.assert_adds_up().await;
+}
+
+/// What runs once per batch of callbacks.
+async fn hear(ledger: &PostgresLedger) {
+    let report = |number: u8, seq| Report {
+        id: [number; 16],
+        campaign: CAMPAIGN,
+        seq,
+        kind: FactKind::Delivered,
+        at_ms: 1,
+        proves_acceptance: true,
+        provider_id: Some("m1".to_owned()),
+    };
+    let orphan = Orphan {
+        id: [9; 16],
+        account: "main".to_owned(),
+        kind: FactKind::Delivered,
+        at_ms: 1,
+        proves_acceptance: true,
+        traces: Traces::default(),
+        address: None,
+        arrived_at_ms: 1,
+    };
+    ledger.unseen(&[[1; 16]]).await.unwrap();
+    ledger.reported("main", &[(CAMPAIGN, 1), (CAMPAIGN, 60)]).await.unwrap();
+    ledger.reported_in("main", &[SendKey([1; 16])]).await.unwrap();
+    // Two that are claimed, and one that nobody tried.
+    ledger.apply(&[report(1, 40), report(2, 45), report(3, 60)], &[orphan], 1).await.unwrap();
+    let found = Revisited { found: vec![report(9, 61)], missed: vec![([8; 16], Some(1))] };
+    ledger.revisit(&found, 1).await.unwrap();
+    ledger.orphans_due(1, 10).await.unwrap();
 }
 
 /// As many rows everywhere that reading all of them would be felt.
@@ -148,6 +184,15 @@ async fn fill_other_tables(database: &Database) {
             "INSERT INTO waiting (campaign_id, seq, tenant_id, month, state, next_at_ms)
              SELECT 1000, 1000000 + i, 1, 203106, CASE i % 2 WHEN 0 THEN 'unknown' ELSE 'retry_wait' END, 1000 + i
                FROM generate_series(1, 50000) i",
+        )
+        .await;
+    database
+        .run("INSERT INTO report_seen SELECT decode(lpad(to_hex(i), 32, '0'), 'hex'), 1 FROM generate_series(1, 50000) i")
+        .await;
+    database
+        .run(
+            "INSERT INTO fact (month, campaign_id, seq, tenant_id, first_at_ms, last_at_ms, reports, kind)
+             SELECT 203106, 1000, i, 1, 1, 1, 1, 'deferred' FROM generate_series(1, 50000) i ON CONFLICT DO NOTHING",
         )
         .await;
     database.run("ANALYZE").await;
@@ -175,6 +220,9 @@ async fn explain(conn: &mut PgConnection, sql: &str) -> serde_json::Value {
             "text" => "'ready'".to_owned(),
             "boolean" => "false".to_owned(),
             "bytea" => "'\\x00'".to_owned(),
+            "integer[]" => format!("array_fill({MONTH}, ARRAY[{BATCH}])"),
+            "bytea[]" => format!("array_fill('\\x00'::bytea, ARRAY[{BATCH}])"),
+            "boolean[]" => format!("array_fill(false, ARRAY[{BATCH}])"),
             kind => panic!("a parameter of type {kind} in {sql}"),
         })
         .collect();
@@ -208,7 +256,9 @@ fn fault(step: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let (node, table, index) = (text("Node Type"), text("Relation Name"), text("Index Name"));
     let (condition, is_keyed) = (text("Index Cond"), step.contains_key("Index Cond"));
     let is_large = |name: &str| {
-        ["delivery", "contact", "gate", "attempt", "message", "waiting"].iter().any(|large| name.starts_with(large))
+        const LARGE: [&str; 8] =
+            ["delivery", "contact", "gate", "attempt", "message", "waiting", "fact_2", "report_seen"];
+        LARGE.iter().any(|large| name.starts_with(large))
     };
     if node == "Seq Scan" && is_large(table) {
         return Some(format!("reads {table} whole"));
@@ -224,7 +274,8 @@ fn fault(step: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
             return Some(format!("{BY_KEY} {condition}"));
         }
         // Without a month at hand all partitions are in the plan, and the month read from a row picks one.
-        if !index.starts_with(&format!("delivery_{MONTH}")) && !condition.contains("(month = waiting.month)") {
+        let picks_one = ["waiting.month", "j.month"].iter().any(|row| condition.contains(&format!("(month = {row})")));
+        if !index.starts_with(&format!("delivery_{MONTH}")) && !picks_one {
             return Some(format!("looks into {index}"));
         }
     }

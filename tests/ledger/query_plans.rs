@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use dispatch_engine::ledger::{End, Verdict};
+use dispatch_engine::ledger::{End, Orphan, Report, Revisited, Verdict};
 use dispatch_schemas::{
     api::campaigns::Retry,
-    states::{Channel, StopReason},
+    states::{Channel, FactKind, StopReason},
 };
-use dispatch_workers::delivery::Outcome;
+use dispatch_workers::{delivery::Outcome, message::SendKey, providers::callbacks::Traces};
 use sqlx::{AssertSqlSafe, Row as _};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -17,7 +17,7 @@ use crate::{
     statements::Statements,
     suite::{
         people::{address, crowd, email, phone},
-        sending::{accepted, deferred, failed, to, unknown},
+        sending::{ACCOUNT, Sending, accepted, deferred, failed, to, unknown},
         world::World,
     },
 };
@@ -83,11 +83,45 @@ async fn run_batches(world: &World) {
             }
         }
     }
+    hear(world, &sending).await;
     ledger.ready_from(sending.id, 10, 5).await.unwrap();
     ledger.unfinished().await.unwrap();
     ledger.progress(world.tenant, sending.id).await.unwrap();
     ledger.brief(sending.id).await.unwrap();
     ledger.complete(sending.id, now_ms).await.unwrap();
+}
+
+/// What runs once per batch of callbacks.
+async fn hear(world: &World, sending: &Sending<'_>) {
+    let (ledger, now_ms) = (&world.ledger, world.now_ms());
+    let report = |number: u8, seq| Report {
+        id: [number; 16],
+        campaign: sending.id,
+        seq,
+        kind: FactKind::Delivered,
+        at_ms: now_ms,
+        proves_acceptance: true,
+        provider_id: None,
+    };
+    let orphan = Orphan {
+        id: [9; 16],
+        account: ACCOUNT.to_owned(),
+        kind: FactKind::Delivered,
+        at_ms: now_ms,
+        proves_acceptance: true,
+        traces: Traces::default(),
+        address: None,
+        arrived_at_ms: now_ms,
+    };
+    ledger.unseen(&[[1; 16]]).await.unwrap();
+    ledger.reported(ACCOUNT, &[(sending.id, 1), (sending.id, 20)]).await.unwrap();
+    ledger.reported_in(ACCOUNT, &[SendKey([1; 16])]).await.unwrap();
+    ledger.apply(&[report(1, 2), report(2, 20), report(3, 30)], &[orphan], now_ms).await.unwrap();
+    let found = Revisited { found: vec![report(9, 21)], missed: vec![([8; 16], Some(now_ms))] };
+    ledger.revisit(&found, now_ms).await.unwrap();
+    ledger.orphans_due(now_ms, 10).await.unwrap();
+    sending.recipient(20).await;
+    ledger.forget_reports(now_ms, now_ms).await.unwrap();
 }
 
 /// What people and other machines ask for, and what ends a campaign: a campaign's rows may be gone through, never all
@@ -149,7 +183,8 @@ fn is_about(table: &str, sql: &str, step: &str) -> bool {
 }
 
 fn is_whole_read(sql: &str, step: &str) -> bool {
-    step.starts_with("SCAN") && ["delivery", "contact", "gate"].iter().any(|table| is_about(table, sql, step))
+    step.starts_with("SCAN")
+        && ["delivery", "contact", "gate", "fact", "report_seen"].iter().any(|table| is_about(table, sql, step))
 }
 
 fn is_whole_read_or_campaign_read(sql: &str, step: &str) -> bool {

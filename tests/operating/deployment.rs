@@ -132,7 +132,7 @@ fn every_container_starts_with_settings_that_load_and_a_role_that_there_is() {
         listening.push(after("--listen").rsplit_once(':').unwrap().1.to_owned());
     }
     roles.sort_unstable();
-    assert_eq!(roles, ["api", "scheduler", "worker", "worker"]);
+    assert_eq!(roles, ["api", "callbacks", "scheduler", "worker", "worker"]);
     journals.dedup();
     assert_eq!(journals.len(), 2, "each worker has a journal of its own");
 

@@ -138,7 +138,8 @@ impl Drop for EngineProcess {
 }
 
 /// An address of this machine that nobody listens on.
-fn free_address() -> SocketAddr {
+#[must_use]
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("this machine has free ports");
     listener.local_addr().expect("a listener has an address")
 }

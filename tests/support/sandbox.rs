@@ -7,12 +7,17 @@ use std::{
 };
 
 use dispatch_engine::demo::SandboxReady;
-use dispatch_workers::sandbox::witness::{WitnessKey, WitnessLine, read_lines};
+use dispatch_workers::sandbox::{
+    CallbackCounts,
+    witness::{WitnessKey, WitnessLine, read_lines},
+};
 
 use super::program;
 
 /// The key the fakes want.
 pub const API_KEY: &str = "sandbox-key";
+/// What the fakes sign callbacks with.
+pub const CALLBACK_SECRET: &str = "callbacks-of-tests-0123456789abcdef";
 /// How late a slow answer is: later than the engines of these tests wait.
 const SLOW_MS: u64 = 1_500;
 const WITNESS_KEY: [u8; 32] = [0x7e; 32];
@@ -45,6 +50,7 @@ impl Sandbox {
             .arg(&witness)
             .env("DISPATCH_SANDBOX_WITNESS_KEY", key)
             .env("DISPATCH_SANDBOX_API_KEY", API_KEY)
+            .env("DISPATCH_SANDBOX_CALLBACK_SECRET", CALLBACK_SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -70,6 +76,24 @@ impl Sandbox {
     /// From now on, these providers refuse the key: names separated by commas, or `none`.
     pub async fn refuse_key(&self, providers: &str) {
         self.control("refuse-key", providers).await;
+    }
+
+    /// From now on, the fakes call back there, and tell what the plan says.
+    pub async fn call_back(&self, url: &str, plan: &str) {
+        self.control("callbacks", &format!("{url}\n{plan}")).await;
+    }
+
+    /// The public key of SendGrid's callbacks.
+    #[must_use]
+    pub fn callback_public_key(&self) -> &str {
+        &self.ready.callback_public_key
+    }
+
+    /// What was told in callbacks so far.
+    pub async fn told(&self) -> CallbackCounts {
+        let answer = reqwest::get(format!("{}/sandbox/callbacks", self.ready.http)).await.expect("the sandbox answers");
+        let text = answer.text().await.expect("the sandbox answers with text");
+        serde_json::from_str(&text).expect("the sandbox says what it told")
     }
 
     async fn control(&self, what: &str, body: &str) {

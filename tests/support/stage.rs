@@ -2,14 +2,15 @@
 
 use std::{
     fmt::Write as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use dispatch_engine::settings::Settings;
-use dispatch_workers::providers::REGISTRY;
+use dispatch_workers::{providers::REGISTRY, sandbox::SIGNATURE_HEADER};
 use tempfile::TempDir;
 
-use super::sandbox::{API_KEY, Sandbox};
+use super::sandbox::{API_KEY, CALLBACK_SECRET, Sandbox};
 
 /// The protocol's timers, shortened so that everything settles in seconds. Their order is the same.
 const TIMING: &str = "[timing]
@@ -95,6 +96,33 @@ impl Stage {
         self.folder.path()
     }
 
+    /// The settings, by their variables, with which these accounts are called back at an address.
+    #[must_use]
+    pub fn callback_variables(&self, kinds: &[&str], address: SocketAddr) -> Vec<(String, String)> {
+        let mut variables = vec![
+            ("DISPATCH_CALLBACKS__LISTEN".to_owned(), address.to_string()),
+            ("DISPATCH_CALLBACKS__SPOOL_FOLDER".to_owned(), self.spool_folder().display().to_string()),
+        ];
+        let secret = self.folder().join("callbacks.secret");
+        write_secret(&secret, CALLBACK_SECRET);
+        for kind in kinds {
+            let own = |name: &str| format!("DISPATCH_PROVIDERS__{}__CALLBACKS__{name}", kind.to_ascii_uppercase());
+            if *kind == "sendgrid" {
+                variables.push((own("PUBLIC_KEY"), self.sandbox.callback_public_key().to_owned()));
+            } else {
+                variables.push((own("SECRET_FILE"), secret.display().to_string()));
+                variables.push((own("SIGNATURE_HEADER"), SIGNATURE_HEADER.to_owned()));
+            }
+        }
+        variables
+    }
+
+    /// The folder in which callbacks wait.
+    #[must_use]
+    pub fn spool_folder(&self) -> PathBuf {
+        self.folder.path().join("callbacks")
+    }
+
     /// The ledger's file.
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
@@ -141,8 +169,9 @@ pub fn channel_of(kind: &str) -> &'static str {
     REGISTRY.iter().find(|entry| entry.kind == kind).map_or("", |entry| entry.channel.as_str())
 }
 
+/// Writes a file that its owner alone can read; over one that is there.
 fn write_secret(path: &Path, secret: &str) {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(secret.as_bytes())).expect("a key file can be written");
 }

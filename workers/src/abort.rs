@@ -26,11 +26,17 @@ pub enum AbortPoint {
     BeforeSettle,
     /// An unknown delivery is to be sent again, the queue does not know.
     AfterSettle,
+    /// A callback is in the spool, its provider has no answer.
+    AfterSpool,
+    /// Callbacks are read from the spool, nothing of them is applied.
+    BeforeApply,
+    /// Callbacks are applied, the spool does not know.
+    AfterApply,
 }
 
 impl AbortPoint {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Expanded,
         Self::Published,
         Self::BeforeClaim,
@@ -41,6 +47,9 @@ impl AbortPoint {
         Self::AfterRecord,
         Self::BeforeSettle,
         Self::AfterSettle,
+        Self::AfterSpool,
+        Self::BeforeApply,
+        Self::AfterApply,
     ];
 
     /// Its name in `DISPATCH_ABORT_AT`.
@@ -57,6 +66,9 @@ impl AbortPoint {
             Self::AfterRecord => "record.after",
             Self::BeforeSettle => "settle.before",
             Self::AfterSettle => "settle.after",
+            Self::AfterSpool => "spool.after",
+            Self::BeforeApply => "apply.before",
+            Self::AfterApply => "apply.after",
         }
     }
 

@@ -115,6 +115,9 @@ fn for_people(outcome: &Outcome) -> String {
     for (reason, count) in &outcome.reasons {
         text.push_str(&format!("{count:>12}  … {reason}\n"));
     }
+    for (kind, count) in outcome.reported.iter().filter(|(kind, _)| *kind != "accepted") {
+        text.push_str(&format!("{count:>12}  reported {kind}\n"));
+    }
     text.push_str(&format!("{:>12}  accepted by the providers, as their log says\n", outcome.witness.accepted));
     text.push_str(&format!("{:>12}  of them twice\n", outcome.witness.duplicates));
     text.push_str(&format!(
@@ -122,9 +125,9 @@ fn for_people(outcome: &Outcome) -> String {
         outcome.recipients_per_second, outcome.import_rows_per_second, outcome.rss_mb_peak
     ));
     text.push_str(if outcome.agree {
-        "The ledger and the providers' log agree about every recipient."
+        "The ledger agrees with the providers' log about every recipient, and with all they told of them later."
     } else {
-        "The ledger and the providers' log DISAGREE."
+        "The ledger and the providers DISAGREE."
     });
     text
 }

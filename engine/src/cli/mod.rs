@@ -60,7 +60,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Check a deployment, and say how to mend what is wrong
     Doctor(doctor::Args),
-    Sandbox(sandbox::SandboxArgs),
+    Sandbox(Box<sandbox::SandboxArgs>),
     /// Make, list and revoke API keys
     Keys(keys::Args),
     /// Limit provider accounts and destinations, while the engine runs
@@ -109,7 +109,7 @@ async fn execute(command: Command, out: &mut Output) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sandbox(args) => {
             log_as_by_default()?;
-            sandbox::run(args).await
+            sandbox::run(*args).await
         }
         Command::Migrate(args) => migrate::run(args, out).await,
         Command::Doctor(args) => doctor::run(args, out).await,

@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use dispatch_workers::{
     clock::{SystemClock, SystemEntropy, random},
-    sandbox::{self, Faults, SandboxError, SandboxSettings, witness::WitnessKey},
+    sandbox::{self, CallbackPlan, Faults, SandboxError, SandboxSettings, witness::WitnessKey},
 };
 use secrecy::SecretString;
 
@@ -23,11 +23,18 @@ const WITNESS_KEY_VARIABLE: &str = "DISPATCH_SANDBOX_WITNESS_KEY";
 /// Holds the API key the fakes want; `sandbox-key` when not set.
 const API_KEY_VARIABLE: &str = "DISPATCH_SANDBOX_API_KEY";
 
+/// Holds what the fakes sign callbacks with; fixed words when not set.
+const CALLBACK_SECRET_VARIABLE: &str = "DISPATCH_SANDBOX_CALLBACK_SECRET";
+/// What they sign with then.
+pub const CALLBACK_SECRET: &str = "sandbox-callbacks-0123456789abcdef";
+
 /// Fakes of SendGrid, Brevo, Infobip and an SMTP relay on this machine, with a log of everything they accept.
 ///
 /// The fakes check requests as strictly as the vendors do, deduplicate as they do, and go wrong as often as you ask.
 /// Each line of the log is on disk before the answer leaves; recipients are named in it by a keyed hash. The fakes
-/// want the API key `sandbox-key`, or the one in DISPATCH_SANDBOX_API_KEY.
+/// want the API key `sandbox-key`, or the one in DISPATCH_SANDBOX_API_KEY. With --callbacks they tell what becomes of each
+/// message, signed as the vendors sign: Brevo's token and Infobip's secret (in the header x-signature) are
+/// `sandbox-callbacks-0123456789abcdef`, or what DISPATCH_SANDBOX_CALLBACK_SECRET holds.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dispatch sandbox --faults throttle=0.02,accept_then_drop=0.01 --seed 7")]
 pub struct SandboxArgs {
@@ -49,6 +56,12 @@ pub struct SandboxArgs {
     /// How late a slow answer is, milliseconds.
     #[arg(long, default_value_t = 40_000, value_name = "MS")]
     slow_ms: u64,
+    /// Where the fakes call back: each at this URL and its name behind it, such as http://127.0.0.1:8035/callbacks.
+    #[arg(long, value_name = "URL")]
+    callbacks: Option<String>,
+    /// What they tell how often, and how, as `what=rate,…`.
+    #[arg(long, default_value = "", value_name = "PLAN", requires = "callbacks")]
+    callback_plan: CallbackPlan,
     /// How long Brevo remembers an idempotency key, seconds.
     #[arg(long, default_value_t = 900, value_name = "SECONDS")]
     brevo_key_ttl_s: u64,
@@ -63,6 +76,7 @@ pub struct SandboxArgs {
 /// When an address or the log cannot be had.
 pub async fn run(args: SandboxArgs) -> Result<(), CliError> {
     let api_key = std::env::var(API_KEY_VARIABLE).unwrap_or_else(|_| "sandbox-key".to_owned());
+    let callback_secret = std::env::var(CALLBACK_SECRET_VARIABLE).unwrap_or_else(|_| CALLBACK_SECRET.to_owned());
     let settings = SandboxSettings {
         http: args.http,
         smtp: args.smtp,
@@ -72,11 +86,17 @@ pub async fn run(args: SandboxArgs) -> Result<(), CliError> {
         faults: args.faults,
         seed: args.seed,
         slow_ms: args.slow_ms,
+        callbacks: args.callbacks.map(|url| (url, args.callback_plan)),
+        callback_secret: SecretString::from(callback_secret.clone()),
         brevo_key_ttl: Duration::from_secs(args.brevo_key_ttl_s),
     };
     let mut running =
         sandbox::run(settings, Arc::new(SystemClock::new())).await.map_err(|error| not_started(&error))?;
-    let ready = SandboxReady { http: format!("http://{}", running.http), smtp: format!("smtp://{}", running.smtp) };
+    let ready = SandboxReady {
+        http: format!("http://{}", running.http),
+        smtp: format!("smtp://{}", running.smtp),
+        callback_public_key: running.callback_public_key.clone(),
+    };
     say(&ready, &args.witness, args.json)?;
     tokio::select! {
         error = running.ended() => Err(CliError::failed(error.to_string())),
@@ -108,7 +128,13 @@ fn say(ready: &SandboxReady, witness: &std::path::Path, as_json: bool) -> Result
     let text = if as_json {
         serde_json::to_string(ready).unwrap_or_default()
     } else {
-        format!("HTTP fakes:  {}\nSMTP relay:  {}\nWitness:     {}", ready.http, ready.smtp, witness.display())
+        format!(
+            "HTTP fakes:  {}\nSMTP relay:  {}\nWitness:     {}\nPublic key of SendGrid's callbacks:\n{}",
+            ready.http,
+            ready.smtp,
+            witness.display(),
+            ready.callback_public_key
+        )
     };
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| CliError::failed(error.to_string()))
 }

@@ -36,8 +36,8 @@ pub struct Args {
     /// The address to listen on, in place of the settings' `api.listen`
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
-    /// What this process does: api, scheduler, worker
-    #[arg(long, value_name = "ROLE,…", value_delimiter = ',', default_value = "api,scheduler,worker")]
+    /// What this process does: api, scheduler, worker, callbacks
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',', default_value = "api,scheduler,worker,callbacks")]
     pub roles: Vec<Role>,
 }
 

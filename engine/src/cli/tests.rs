@@ -233,7 +233,7 @@ async fn a_sandbox_beside_an_earlier_ones_log_says_which_file_and_what_to_do() {
     let Command::Sandbox(args) = Cli::try_parse_from([&["dispatch"], &line[..]].concat()).unwrap().command else {
         panic!("not sandbox")
     };
-    let error = super::sandbox::run(args).await.unwrap_err();
+    let error = super::sandbox::run(*args).await.unwrap_err();
     assert!(matches!(&error, CliError::Usage(text) if text.contains(log.to_str().unwrap())), "{error}");
     assert!(error.to_string().contains("--witness"), "{error}");
 }
@@ -267,7 +267,7 @@ async fn a_campaign_is_made_launched_looked_at_and_stopped() {
     assert!(act("pause").await.unwrap().contains("is paused"));
     assert!(act("resume").await.unwrap().contains("is running"));
     assert!(act("cancel").await.unwrap().contains("is cancelled"));
-    assert!(act("recipients").await.unwrap().starts_with("       SEQ  STATE"));
+    assert!(act("recipients").await.unwrap().starts_with("       SEQ  STATUS"));
     let again = act("launch").await.unwrap_err();
     assert!(matches!(&again, CliError::Refused(problem) if problem.status == 409), "{again}");
 }

@@ -1,11 +1,18 @@
 //! The settings a demo runs with: the sandbox's addresses, and timers short enough to watch.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use dispatch_schemas::states::Channel;
-use dispatch_workers::{delivery::Timing, providers::REGISTRY};
+use dispatch_workers::{delivery::Timing, providers::REGISTRY, sandbox::SIGNATURE_HEADER};
 
-use super::{DemoError, DemoOptions, sandbox_process::SandboxProcess};
+use super::{
+    DemoError, DemoOptions,
+    sandbox_process::{CALLBACK_SECRET, SandboxProcess},
+};
 use crate::settings::{LedgerUrl, Settings};
 
 /// Which provider serves which channel.
@@ -30,6 +37,7 @@ pub(super) fn settings(
     sandbox: &SandboxProcess,
     ledger_url: Option<LedgerUrl>,
 ) -> Result<Settings, DemoError> {
+    let secret = secret_file(folder)?;
     let mut providers = toml::Table::new();
     for kind in kinds.values() {
         let mut account = toml::Table::new();
@@ -37,6 +45,9 @@ pub(super) fn settings(
         account.insert("url".into(), sandbox.url(kind).into());
         account.insert("requests_open_max".into(), requests_open(kind, options.batch).into());
         account.insert("answer_timeout_s".into(), 5.into());
+        if dispatch_workers::providers::entry(kind).is_some_and(|entry| entry.callbacks.is_some()) {
+            account.insert("callbacks".into(), callbacks(kind, sandbox, &secret).into());
+        }
         if let Some(batch) = options.batch {
             account.insert("recipients_per_request".into(), i64::try_from(batch).unwrap_or(i64::MAX).into());
         }
@@ -51,6 +62,8 @@ pub(super) fn settings(
     settings.ledger.url = ledger_url.unwrap_or_else(|| LedgerUrl::sqlite(folder.join("dispatch.db")));
     settings.queue.url.clone_from(&options.queue_url);
     settings.ledger.key_file = folder.join("dispatch.key");
+    settings.callbacks.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    settings.callbacks.spool_folder = folder.join("callbacks");
     // Short, so that a demo with faults ends while one watches. The order of the protocol's steps is the same.
     settings.timing = Timing {
         send_deadline_ms: 2_000,
@@ -63,6 +76,30 @@ pub(super) fn settings(
         ask_again_ms: 1_000,
     };
     Ok(settings)
+}
+
+/// What the callbacks of a provider are known by.
+fn callbacks(kind: &str, sandbox: &SandboxProcess, secret: &Path) -> toml::Table {
+    match kind {
+        "sendgrid" => toml::Table::from_iter([("public_key".to_owned(), sandbox.callback_public_key().into())]),
+        _ => toml::Table::from_iter([
+            ("secret_file".to_owned(), secret.display().to_string().into()),
+            ("signature_header".to_owned(), SIGNATURE_HEADER.into()),
+        ]),
+    }
+}
+
+/// The file with what Brevo and Infobip sign with.
+fn secret_file(folder: &Path) -> Result<PathBuf, DemoError> {
+    use std::io::Write as _;
+    let path = folder.join("callbacks.secret");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&path).and_then(|mut file| file.write_all(CALLBACK_SECRET.as_bytes()));
+    written.map_err(|source| DemoError::Io { what: "the secret of callbacks cannot be written".to_owned(), source })?;
+    Ok(path)
 }
 
 /// Where a request holds one recipient, more of them are open: each waits for the sandbox's disk.

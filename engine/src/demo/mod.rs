@@ -10,6 +10,7 @@ mod content;
 mod people;
 mod sandbox_process;
 mod services;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ use dispatch_schemas::{
     ids::{CampaignId, ListId, TenantId},
     states::{CampaignState, Channel, DeliveryState, LegalBasis, Purpose, SourceKind, StopReason},
 };
-use dispatch_workers::sandbox::witness::WitnessKey;
+use dispatch_workers::sandbox::{CallbackCounts, witness::WitnessKey};
 use futures_util::StreamExt as _;
 use sandbox_process::SandboxProcess;
 use serde::Serialize;
@@ -118,9 +119,13 @@ pub struct Outcome {
     pub states: BTreeMap<String, u64>,
     /// Stopped recipients by reason, failed ones by code.
     pub reasons: BTreeMap<String, u64>,
+    /// Recipients that the ledger knows a report of, by its kind.
+    pub reported: BTreeMap<String, u64>,
+    /// What the providers told.
+    pub callbacks: Callbacks,
     /// What the providers logged.
     pub witness: WitnessCounts,
-    /// Whether each recipient's state matches the providers' log.
+    /// Whether each recipient's state matches the providers' log, and the reports what they told.
     pub agree: bool,
     /// Recipients whose state does not match.
     pub disagreements: u64,
@@ -134,6 +139,17 @@ pub struct Outcome {
     pub rss_mb_peak: f64,
     /// Providers used.
     pub providers: Vec<String>,
+}
+
+/// What the providers told in callbacks.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Callbacks {
+    /// Messages that something was told of, by what.
+    pub told: BTreeMap<String, u64>,
+    /// Calls that were taken.
+    pub taken: u64,
+    /// Calls that were refused, as those with a wrong signature must be.
+    pub refused: u64,
 }
 
 /// What the providers logged.
@@ -192,6 +208,9 @@ async fn show(
     let settings = settings(options, folder, &kinds, &sandbox, ledger_url)?;
     let opened = open_ledger(&settings).await?;
     let engine = Engine::start(&settings, opened, Roles::all()).await?;
+    if let Some(desk) = &engine.callbacks {
+        sandbox.call_back(desk.address).await?;
+    }
 
     watcher.step("importing the contact list");
     let file = people::file(options, folder)?;
@@ -207,6 +226,14 @@ async fn show(
     watcher.step("sending");
     let campaigns = launch(&engine, tenant, list, options, &kinds).await?;
     let (progress, seconds) = watch(&engine, tenant, &campaigns, watcher).await?;
+    let told = match &engine.callbacks {
+        Some(desk) => {
+            watcher.step("hearing what the providers report");
+            told::heard(&sandbox, desk, watcher).await?
+        }
+        None => CallbackCounts::default(),
+    };
+    let reported = told::reported(&engine, tenant, &campaigns).await?;
 
     watcher.step("comparing the ledger with the providers' log, recipient by recipient");
     let ledger = engine.opened.ledger.clone();
@@ -231,11 +258,14 @@ async fn show(
     Ok(Outcome {
         audience,
         agree: compared.disagreements == 0
+            && told::agree(&told, &reported)
             && compared.recipients == audience
             && states.values().sum::<u64>() == audience,
         disagreements: compared.disagreements,
         states,
         reasons,
+        reported,
+        callbacks: Callbacks { told: told.told, taken: told.taken, refused: told.refused },
         witness: WitnessCounts { accepted: compared.accepted, duplicates: compared.duplicates },
         recipients_per_second: (audience as f64 / seconds.max(0.001)).round(),
         import_rows_per_second: (import.totals.rows as f64 / import_seconds.max(0.001)).round(),

@@ -1,7 +1,8 @@
 //! The sandbox as a child process.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
+use dispatch_workers::sandbox::CallbackCounts;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -13,6 +14,8 @@ use super::{DemoError, DemoOptions};
 
 /// How long the sandbox may take to start.
 const START_WITHIN: Duration = Duration::from_secs(30);
+/// What the fakes sign callbacks with.
+pub(super) const CALLBACK_SECRET: &str = "demo-callbacks-0123456789abcdef0123";
 /// The key the fakes want.
 const API_KEY: &str = "sandbox-key";
 
@@ -23,6 +26,8 @@ pub struct SandboxReady {
     pub http: String,
     /// `smtp://127.0.0.1:port` of the relay.
     pub smtp: String,
+    /// The public key of SendGrid's callbacks, as the vendor shows it.
+    pub callback_public_key: String,
 }
 
 /// A running sandbox; ends with this value.
@@ -54,6 +59,7 @@ impl SandboxProcess {
             .args(["--slow-ms", "7000"])
             .env("DISPATCH_SANDBOX_WITNESS_KEY", key)
             .env("DISPATCH_SANDBOX_API_KEY", API_KEY)
+            .env("DISPATCH_SANDBOX_CALLBACK_SECRET", CALLBACK_SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -71,6 +77,30 @@ impl SandboxProcess {
         let ready = serde_json::from_str(&line)
             .map_err(|_| DemoError::Sandbox("it said something else than where it listens".to_owned()))?;
         Ok(Self { child, ready })
+    }
+
+    /// The public key SendGrid's callbacks are signed with.
+    pub(super) fn callback_public_key(&self) -> String {
+        self.ready.callback_public_key.clone()
+    }
+
+    /// From now on, the fakes call back there.
+    pub(super) async fn call_back(&self, address: SocketAddr) -> Result<(), DemoError> {
+        let url = format!("{}/sandbox/callbacks", self.ready.http);
+        let asked = reqwest::Client::new().post(url).body(format!("http://{address}/callbacks")).send().await;
+        match asked {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(DemoError::Sandbox(format!("it does not call back: {}", answer.status()))),
+            Err(error) => Err(DemoError::Sandbox(error.without_url().to_string())),
+        }
+    }
+
+    /// What it told in callbacks.
+    pub(super) async fn told(&self) -> Result<CallbackCounts, DemoError> {
+        let failed = |error: reqwest::Error| DemoError::Sandbox(error.without_url().to_string());
+        let answer = reqwest::get(format!("{}/sandbox/callbacks", self.ready.http)).await.map_err(failed)?;
+        let text = answer.text().await.map_err(failed)?;
+        serde_json::from_str(&text).map_err(|error| DemoError::Sandbox(error.to_string()))
     }
 
     /// Where the fake of a provider is reached.

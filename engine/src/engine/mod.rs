@@ -1,5 +1,6 @@
 //! A running engine: ledger, queue, scheduler and workers, wired together in one process.
 
+mod calling_back;
 mod control;
 mod ledger_clock;
 mod limiting;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use limiting::Limiting;
 
+pub use calling_back::CallbackDesk;
 pub use control::EngineControl;
 pub use ledger_clock::LedgerClock;
 pub use opening::{ClaimedLedger, Opened, SharedLedger, StartError, check_ledger, claim_ledger, open_ledger};
@@ -76,6 +78,8 @@ pub struct Engine {
     pub desk: Arc<Desk>,
     /// Loads contact files.
     pub loader: Loader,
+    /// Where callbacks are taken, if they are.
+    pub callbacks: Option<CallbackDesk>,
     roles: Roles,
     standing: Arc<Standing>,
     tasks: Mutex<JoinSet<()>>,
@@ -135,6 +139,7 @@ impl Engine {
             queue: queue(settings, &roles, &clock)?,
             loader: Loader::new(ledger, master, entropy),
             desk: Arc::new(Desk::default()),
+            callbacks: None,
             tasks: Mutex::new(JoinSet::new()),
             stop: CancellationToken::new(),
             drain_within: drain_within(&settings.timing),
@@ -156,6 +161,10 @@ impl Engine {
         }
         if engine.roles.has(Role::Worker) {
             engine.start_workers(settings)?;
+        }
+        if engine.roles.has(Role::Callbacks) {
+            let tasks = engine.tasks.get_mut();
+            engine.callbacks = CallbackDesk::start(settings, &engine.opened, tasks, &engine.stop).await?;
         }
         Ok(engine)
     }
@@ -207,7 +216,8 @@ impl Engine {
         let journal: Arc<dyn Journal> = match &settings.workers.journal_folder {
             // A ledger on this machine's own disk fails with it.
             Some(folder) if shared.is_some() => {
-                let (journal, left) = OutcomeJournal::open(folder)?;
+                let (journal, left) = OutcomeJournal::open(folder)
+                    .map_err(|why| StartError::Folder { setting: "workers.journal_folder", why })?;
                 let (plans, claims, replayed) = (self.plans.clone(), ledger.clone(), journal.clone());
                 self.tasks.get_mut().spawn(async move { replayed.replay(left, plans.as_ref(), claims.as_ref()).await });
                 journal
@@ -282,6 +292,10 @@ impl Engine {
         }
         if self.roles.has(Role::Worker) {
             parts.push((Role::Worker.as_str(), self.worker_health()));
+        }
+        if self.roles.has(Role::Callbacks) {
+            let none = || Health::Impaired("no account has `callbacks` in its settings, so none are taken".to_owned());
+            parts.push((Role::Callbacks.as_str(), self.callbacks.as_ref().map_or_else(none, CallbackDesk::health)));
         }
         if self.roles.has(Role::Scheduler) || self.roles.has(Role::Worker) {
             parts.push(("queue", self.queue.trouble().map_or(Health::Well, Health::Down)));

@@ -1,6 +1,6 @@
 //! From the settings to an open ledger and its key.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use dispatch_workers::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy, random},
@@ -11,13 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::LedgerClock;
 use crate::{
-    journal::JournalError,
     ledger::{
         Ledger, LedgerError,
         postgres::PostgresLedger,
         sqlite::{self, Found, LedgerLock, SqliteLedger},
     },
     second_place::{Place, SecondPlace, SecondPlaceError},
+    segments::FolderError,
     settings::{BrokerSecretError, LedgerSettings, Problem, Settings},
 };
 
@@ -64,9 +64,25 @@ pub enum StartError {
     /// What the queue needs cannot be read.
     #[error(transparent)]
     Broker(#[from] BrokerSecretError),
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    /// The folder of the journal or of the callbacks cannot be used.
+    #[error("{setting}: {why}")]
+    Folder {
+        /// The setting that names it.
+        setting: &'static str,
+        /// What is wrong.
+        why: FolderError,
+    },
+    /// Callbacks cannot be taken.
+    #[error(
+        "callbacks cannot be taken on {listen}: {why}; stop the program that has the port, or name another in \
+         callbacks.listen"
+    )]
+    Callbacks {
+        /// The address.
+        listen: SocketAddr,
+        /// Why not.
+        why: std::io::ErrorKind,
+    },
     /// The second place cannot be used.
     #[error(transparent)]
     SecondPlace(#[from] SecondPlaceError),

@@ -11,11 +11,13 @@ pub enum Role {
     Scheduler,
     /// Sends.
     Worker,
+    /// Takes providers' callbacks and applies them.
+    Callbacks,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Api, Self::Scheduler, Self::Worker];
+    pub const ALL: [Self; 4] = [Self::Api, Self::Scheduler, Self::Worker, Self::Callbacks];
 
     /// Its name on the command line, in `/readyz` and in the log.
     #[must_use]
@@ -24,6 +26,7 @@ impl Role {
             Self::Api => "api",
             Self::Scheduler => "scheduler",
             Self::Worker => "worker",
+            Self::Callbacks => "callbacks",
         }
     }
 }
@@ -36,7 +39,7 @@ impl fmt::Display for Role {
 
 /// There is no such role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are the roles api, scheduler and worker")]
+#[error("there are the roles api, scheduler, worker and callbacks")]
 pub struct UnknownRole;
 
 impl FromStr for Role {

@@ -1,4 +1,4 @@
-//! One entry: a record in the journal's own words.
+//! One entry: a record as JSON.
 
 use dispatch_schemas::ids::{AttemptId, CampaignId};
 use dispatch_workers::{
@@ -6,6 +6,8 @@ use dispatch_workers::{
     providers::Code,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::segments::frame;
 
 /// A record that a process made or was about to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,5 +89,12 @@ impl Entry {
     #[must_use]
     pub fn outcomes(&self) -> Vec<(i64, Outcome)> {
         self.outcomes.iter().filter_map(|(seq, written)| Some((*seq, written.outcome()?))).collect()
+    }
+
+    /// In its frame, as it stands in a file.
+    pub(super) fn framed(&self) -> Vec<u8> {
+        let mut framed = Vec::new();
+        frame::write_json(self, &mut framed);
+        framed
     }
 }

@@ -10,38 +10,21 @@
 //! the ledger has is removed.
 
 mod entry;
-pub(crate) mod line;
 mod replay;
 mod segments;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use dispatch_workers::delivery::{Journal, Kept, Record};
 pub use entry::Entry;
 use segments::{Segments, Step};
-pub(crate) use segments::{private, sync_folder};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::segments::FolderError;
 
 /// Records that wait to be written; more wait for room.
 const WAITING_MAX: usize = 1_024;
-
-/// Why a journal cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process uses the folder.
-    #[error(
-        "the journal folder {} is used by another process; give each worker a folder of its own \
-         (workers.journal_folder)", .0.display()
-    )]
-    InUse(PathBuf),
-    /// The folder or a file in it cannot be used.
-    #[error("the journal folder {} cannot be used: {}; check that it exists and is writable", .0.display(), .1)]
-    Unusable(PathBuf, std::io::ErrorKind),
-}
 
 /// The journal of this process.
 #[derive(Debug)]
@@ -54,8 +37,8 @@ impl OutcomeJournal {
     /// it left stays until [`replay`] has told the ledger.
     ///
     /// # Errors
-    /// [`JournalError`] with what to do.
-    pub fn open(folder: &Path) -> Result<(Arc<Self>, Vec<Entry>), JournalError> {
+    /// [`FolderError`] with what to do.
+    pub fn open(folder: &Path) -> Result<(Arc<Self>, Vec<Entry>), FolderError> {
         let (segments, left) = Segments::open(folder)?;
         let (steps, waiting) = mpsc::channel(WAITING_MAX);
         tokio::task::spawn_blocking(move || segments.write(waiting));
@@ -73,8 +56,8 @@ impl OutcomeJournal {
 impl Journal for OutcomeJournal {
     async fn keep(&self, record: &Record<'_>) -> Option<Box<dyn Kept>> {
         let (reply, written) = oneshot::channel();
-        let line = line::to_line(&Entry::of(record));
-        self.steps.send(Step::Keep { line, reply }).await.ok()?;
+        let framed = Entry::of(record).framed();
+        self.steps.send(Step::Keep { framed, reply }).await.ok()?;
         let segment = written.await.ok()??;
         Some(Box::new(Slip { steps: self.steps.clone(), segment }))
     }

@@ -8,8 +8,9 @@ use dispatch_schemas::{
 };
 use dispatch_workers::{
     delivery::{Claim, Claimed, ClaimedDelivery, SealedContact},
-    message::Token,
+    message::{SendKey, Token},
     providers::Class,
+    sealing::SendKeys,
 };
 
 /// What a claim needs to know of its campaign, apart from the plan's borrowed parts.
@@ -52,6 +53,11 @@ impl Claimer {
     /// At the moment of the transaction: a claim that waited for the ledger is as old as its commit.
     pub(super) const fn at(self, now_ms: i64) -> Self {
         Self { now_ms, ..self }
+    }
+
+    /// The key of the request that a new attempt makes, where all its recipients share one.
+    pub(super) fn request_key(&self) -> Option<SendKey> {
+        self.key_safe_ms.map(|_| SendKeys::batch_key(self.token))
     }
 
     pub(super) fn nothing(&self) -> Claimed {

@@ -13,6 +13,7 @@ mod claim_notes;
 mod columns;
 mod epochs;
 mod error;
+mod facts;
 mod masking;
 mod operations;
 mod operator_limits;
@@ -26,6 +27,9 @@ mod verdicts;
 
 pub use epochs::{Doubted, Epoch, Epochs, Quarantine, Release};
 pub use error::{LedgerError, Result};
+pub use facts::{
+    Applied, FactBook, ORPHAN_LOOKS_MS, ORPHANS_KEPT_MS, Orphan, REPORTS_SEEN_MS, Report, Reported, Revisited,
+};
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use operator_limits::{LimitTarget, OperatorLimit, OperatorLimits};
 pub(crate) use operator_limits::{is_country, is_domain};

@@ -23,7 +23,7 @@ use dispatch_workers::{
 };
 
 use super::{
-    Epochs, OperatorLimits, Result, Schedule,
+    Epochs, FactBook, OperatorLimits, Result, Schedule,
     records::{
         EvidenceRow, MessageTerms, NewContacts, Once, RecipientFilter, Replayable, SealedMessage, StoreCounts,
         StoredKey,
@@ -223,7 +223,18 @@ pub trait Messages: Send + Sync + 'static {
 /// The whole ledger.
 #[async_trait]
 pub trait Ledger:
-    Tenants + Lists + Imports + Gates + Templates + Campaigns + Messages + OperatorLimits + Schedule + Claims + Epochs
+    Tenants
+    + Lists
+    + Imports
+    + Gates
+    + Templates
+    + Campaigns
+    + Messages
+    + FactBook
+    + OperatorLimits
+    + Schedule
+    + Claims
+    + Epochs
 {
     /// Answers when it can read and write.
     async fn check(&self) -> Result<()>;

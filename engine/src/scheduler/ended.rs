@@ -56,6 +56,7 @@ mod tests {
             expanded: true,
             states: states.iter().map(|(state, count)| (state.to_string(), *count)).collect(),
             reasons: reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            reported: Default::default(),
             stall: None,
         }
     }

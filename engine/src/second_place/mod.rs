@@ -6,7 +6,7 @@
 //! is answered. Beside the notes each process writes how far the ledger was ([`SecondPlace::remember_head`]); a ledger
 //! that is behind that has forgotten, and [`crate::quarantine`] tells it what.
 //!
-//! The folder is one for all processes of a ledger. Each appends to files of its own, lines framed as the outcome
+//! The folder is one for all processes of a ledger. Each appends to files of its own, framed as the outcome
 //! journal's, so none waits for another. There is no address, name or content in it: ids, numbers and keyed hashes.
 
 mod note;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::note::Noted;
-use crate::journal::line;
+use crate::segments::frame;
 
 /// How the files of notes end.
 pub(super) const NOTES: &str = "notes";
@@ -42,7 +42,7 @@ pub(super) fn files(folder: &Path, ledger: &str, ending: &str) -> std::io::Resul
 pub(super) fn head(folder: &Path, ledger: &str) -> std::io::Result<Option<i64>> {
     let mut heads = Vec::new();
     for (path, _) in files(folder, ledger, HEAD)? {
-        heads.extend(line::of_file::<i64>(&read(&path)?));
+        heads.extend(frame::read_json::<i64>(&read(&path)?));
     }
     Ok(heads.into_iter().max())
 }
@@ -50,7 +50,7 @@ pub(super) fn head(folder: &Path, ledger: &str) -> std::io::Result<Option<i64>> 
 pub(super) fn since(folder: &Path, ledger: &str, since_ms: i64) -> std::io::Result<Vec<Noted>> {
     let mut noted: Vec<Noted> = Vec::new();
     for (path, _) in files(folder, ledger, NOTES)? {
-        noted.extend(line::of_file::<Noted>(&read(&path)?).filter(|noted| noted.at_ms >= since_ms));
+        noted.extend(frame::read_json::<Noted>(&read(&path)?).filter(|noted| noted.at_ms >= since_ms));
     }
     // Notes of one moment keep the order in which their process made them.
     noted.sort_by_key(|noted| noted.at_ms);

@@ -13,7 +13,7 @@ use super::{
     note::Noted,
     reading::{self, HEAD, NOTES},
 };
-use crate::journal::{line, private, sync_folder};
+use crate::segments::{self, frame};
 
 /// A file of this size is followed by another.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -59,12 +59,12 @@ impl Files {
     pub(super) fn write(mut self, mut waiting: mpsc::Receiver<Step>) {
         let mut steps = Vec::with_capacity(TOGETHER_MAX);
         while waiting.blocking_recv_many(&mut steps, TOGETHER_MAX) > 0 {
-            let (mut lines, mut replies, mut last_ms) = (Vec::new(), Vec::new(), i64::MIN);
+            let (mut notes, mut replies, mut last_ms) = (Vec::new(), Vec::new(), i64::MIN);
             for step in steps.drain(..) {
                 match step {
                     Step::Note { noted, reply } => {
                         last_ms = last_ms.max(noted.at_ms);
-                        lines.extend_from_slice(&line::to_line(&noted));
+                        frame::write_json(&noted, &mut notes);
                         replies.push(reply);
                     }
                     // Whoever asked may be gone, here and below.
@@ -74,7 +74,7 @@ impl Files {
             if replies.is_empty() {
                 continue;
             }
-            let written = self.append(&lines, last_ms);
+            let written = self.append(&notes, last_ms);
             if let Err(error) = &written {
                 metrics::counter!("dispatch_second_place_failures_total").increment(1);
                 tracing::error!(kind = %error.kind(), "the second place cannot be written; closings and claims are refused");
@@ -85,7 +85,7 @@ impl Files {
         }
     }
 
-    fn append(&mut self, lines: &[u8], now_ms: i64) -> std::io::Result<()> {
+    fn append(&mut self, notes: &[u8], now_ms: i64) -> std::io::Result<()> {
         let is_done = |current: &Current| {
             current.bytes >= FILE_BYTES_MAX || now_ms.saturating_sub(current.first_ms) >= FILE_MS_MAX
         };
@@ -93,28 +93,30 @@ impl Files {
             self.current = None;
             let path = self.folder.join(format!("{}-{:010}.{NOTES}", self.name, self.next));
             self.next += 1;
-            let file = private().create_new(true).open(path)?;
-            sync_folder(&self.folder)?;
+            let file = segments::private().create_new(true).open(path)?;
+            segments::sync(&self.folder)?;
             self.current = Some(Current { file, bytes: 0, first_ms: now_ms });
             self.remove_old(now_ms);
         }
         let Some(current) = &mut self.current else { return Err(std::io::ErrorKind::NotFound.into()) };
-        if let Err(error) = current.file.write_all(lines).and_then(|()| current.file.sync_data()) {
-            // Half a line may be at its end: nothing is written behind it.
+        if let Err(error) = current.file.write_all(notes).and_then(|()| current.file.sync_data()) {
+            // Half a note may be at its end: nothing is written behind it.
             self.current = None;
             return Err(error);
         }
-        current.bytes += lines.len() as u64;
+        current.bytes += notes.len() as u64;
         Ok(())
     }
 
     /// A head is replaced whole: whoever reads sees the one before or this one.
     fn put_head(&self, head: i64) -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&line::to_line(&head))?;
+        let mut framed = Vec::new();
+        frame::write_json(&head, &mut framed);
+        file.write_all(&framed)?;
         file.as_file().sync_data()?;
         file.persist(self.folder.join(format!("{}.{HEAD}", self.name))).map_err(|error| error.error)?;
-        sync_folder(&self.folder)
+        segments::sync(&self.folder)
     }
 
     /// Files of any process of this ledger in which no note is young enough to be needed.

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Settings, environment, reading,
+    AccountCallbacks, Settings, environment, reading,
     secret_file::{SecretFileError, read_secret_file},
 };
 
@@ -53,6 +53,9 @@ pub struct ProviderSettings {
     /// How fast this account may send, over all tenants.
     #[serde(default)]
     pub limits: Windows,
+    /// What its callbacks are known by; without it none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callbacks: Option<AccountCallbacks>,
 }
 
 const fn requests_open_max() -> usize {
@@ -112,7 +115,7 @@ impl ProviderSettings {
     /// The channel its provider serves; none when there is no provider of this kind.
     #[must_use]
     pub fn channel(&self) -> Option<Channel> {
-        providers::REGISTRY.iter().find(|entry| entry.kind == self.kind).map(|entry| entry.channel)
+        providers::entry(&self.kind).map(|entry| entry.channel)
     }
 
     /// What the provider is built from.

@@ -9,6 +9,7 @@
 //! setting and is compiled in: it is also where the nearest known name is looked up ([`catalogue`]).
 
 mod accounts;
+mod callbacks;
 mod catalogue;
 mod document;
 mod environment;
@@ -31,6 +32,7 @@ use dispatch_workers::delivery::Timing;
 use serde::{Deserialize, Serialize};
 
 pub use accounts::{AccountSecretError, ProviderSettings, Routes};
+pub use callbacks::{AccountCallbacks, CallbackSettings};
 pub use catalogue::EXAMPLE;
 pub use ledger_url::{LedgerUrl, LedgerUrlError};
 pub use problem::{Place, Problem, SettingsError};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// The HTTP API.
     pub api: ApiSettings,
+    /// Providers' callbacks.
+    pub callbacks: CallbackSettings,
     /// The log.
     pub logging: LoggingSettings,
     /// The workers.

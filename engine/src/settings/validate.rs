@@ -37,6 +37,12 @@ const REQUESTS_OPEN_MAX: usize = 1_024;
 /// Most recipients any provider takes in one request.
 const RECIPIENTS_MAX: usize = 1_000;
 
+/// Least room for callbacks that wait: some of the largest.
+const SPOOL_BYTES_MIN: u64 = 16 << 20;
+
+/// Longest time that personal data may wait outside the ledger, seconds: seven days.
+const SPOOL_AGE_MAX_S: u64 = 7 * 24 * 3_600;
+
 /// Longest name of an account.
 const NAME_BYTES_MAX: usize = 40;
 
@@ -45,6 +51,7 @@ pub(super) fn validate(settings: &Settings, document: &Document) -> Vec<Problem>
     let mut found = Found { document, problems: Vec::new() };
     queue(settings, &mut found);
     api(settings, &mut found);
+    callbacks(settings, &mut found);
     workers(settings, &mut found);
     timing(settings, &mut found);
     for (name, account) in &settings.providers {
@@ -90,6 +97,22 @@ fn api(settings: &Settings, found: &mut Found<'_>) {
     found.range(&["api", "import_bytes_max"], settings.api.import_bytes_max, 1_024..=1 << 40);
     if EnvFilter::builder().parse(&settings.logging.filter).is_err() {
         found.add(&["logging", "filter"], "wanted: a level (error, warn, info, debug, trace) or levels by module, as in \"warn,dispatch_engine=debug\"");
+    }
+}
+
+fn callbacks(settings: &Settings, found: &mut Found<'_>) {
+    let callbacks = &settings.callbacks;
+    found.range(&["callbacks", "spool_bytes_max"], callbacks.spool_bytes_max, SPOOL_BYTES_MIN..=1 << 40);
+    found.range(&["callbacks", "spool_age_max_s"], callbacks.spool_age_max_s, 60..=SPOOL_AGE_MAX_S);
+    if callbacks.proxies().is_none() {
+        found
+            .add(&["callbacks", "proxies"], "wanted: networks separated by commas, as in \"10.0.0.0/8, 127.0.0.1/32\"");
+    }
+    for (name, account) in &settings.providers {
+        let calls_back = providers::entry(&account.kind).is_none_or(|entry| entry.callbacks.is_some());
+        if account.callbacks.is_some() && !calls_back {
+            found.add(&["providers", name, "callbacks"], format!("{} does not call back; remove it", account.kind));
+        }
     }
 }
 
@@ -220,6 +243,18 @@ impl Settings {
         let mut problems = Vec::new();
         let mut add = |key: String, message: String| problems.push(Problem { key, place: None, message });
         for (name, account) in &self.providers {
+            if let Some(own) = &account.callbacks {
+                let refused = match (own.credentials(), providers::entry(&account.kind).and_then(|e| e.callbacks)) {
+                    (Err(error), _) => Some(error.to_string()),
+                    (Ok(credentials), Some(callbacks)) => {
+                        (callbacks.verifier)(&credentials).err().map(|error| error.to_string())
+                    }
+                    (Ok(_), None) => None,
+                };
+                if let Some(refused) = refused {
+                    add(format!("providers.{name}.callbacks"), refused);
+                }
+            }
             match account.secret(name) {
                 Err(error) => add(format!("providers.{name}.key_file"), error.to_string()),
                 Ok(secret) => {

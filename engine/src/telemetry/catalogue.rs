@@ -98,6 +98,8 @@ pub enum Area {
     Limits,
     /// Deliveries and campaigns.
     Progress,
+    /// Callbacks.
+    Callbacks,
     /// Uncertain outcomes.
     Safety,
     /// The ledger.
@@ -117,6 +119,7 @@ impl Area {
         Self::Queue,
         Self::Sending,
         Self::Limits,
+        Self::Callbacks,
         Self::Safety,
         Self::Ledger,
         Self::Contacts,
@@ -132,6 +135,7 @@ impl Area {
             Self::Sending => "What do the providers say?",
             Self::Limits => "What holds sending back?",
             Self::Progress => "Does work move, and where does it wait?",
+            Self::Callbacks => "What do the providers report later?",
             Self::Safety => "Was anything left undecided?",
             Self::Ledger => "Is the ledger well?",
             Self::Contacts => "What comes in, and who opted out?",
@@ -164,6 +168,8 @@ const VERDICTS: [&str; 8] =
 const WAITS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Bounds for the local disk.
 const DISK: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Bounds for what waits on disk: while all is well, and while the ledger is away.
+const LAGS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 86_400.0];
 /// Bounds for batches of up to a request's worth of recipients.
 const BATCHES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0];
 /// Bounds for waits for permits, which look around four times a second.
@@ -250,12 +256,37 @@ metrics! {
             "Changes to shared limits made again because another process was first. Several to each grant: more \
              processes share a limit than it can feed.";
     }
+    Callbacks {
+        "dispatch_callbacks_accepted_total" Kind::Counter, Count, [PROVIDER],
+            "Callbacks that were taken: their provider's, and on disk.";
+        "dispatch_callbacks_rejected_total" Kind::Counter, Count,
+            [label("reason", || vec!["unknown_account", "unsigned", "forged", "stale", "elsewhere", "too_large",
+                                     "too_many", "cut", "full", "failed", "late"])],
+            "Callbacks that were not taken. `unsigned`, `forged`, `stale` and `elsewhere`: somebody else called, or the \
+             settings know the provider by the wrong key. `full`, `failed` and `late`: the provider was told to come \
+             again.";
+        "dispatch_callback_reports_total" Kind::Counter, Count,
+            [label("outcome", || vec!["applied", "duplicate", "orphan", "not_kept", "unreadable", "unknown_kind"])],
+            "Reports in callbacks, by what became of them: applied, applied before, about a message nobody knows, of a \
+             kind that is not kept (opened, clicked), no report at all. `unknown_kind` counts those of a kind this version \
+             does not know beside that; they are kept.";
+        "dispatch_callback_orphans_found_total" Kind::Counter, Count, [],
+            "Reports whose message became known when they were looked at again.";
+        "dispatch_callback_spool_bytes" Kind::Gauge, Bytes, [],
+            "Bytes of callbacks that wait to be applied. Grows while the ledger is away.";
+        "dispatch_callback_spool_age_seconds" Kind::Gauge, Seconds, [],
+            "How long the oldest callback has waited to be applied.";
+        "dispatch_callback_spool_failures_total" Kind::Counter, Count, [],
+            "Writes to the spool that failed and callbacks in it that could not be read: look at the disk.";
+        "dispatch_callback_lag_seconds" Kind::Histogram(LAGS), Seconds, [],
+            "From a callback's arrival to its reports in the ledger.";
+    }
     Safety {
         "dispatch_claims_expired_total" Kind::Counter, Deliveries, [],
             "Deliveries whose attempt ended without an outcome and became unknown. Expected after a crash; otherwise \
              workers or providers hang.";
         "dispatch_unknown_settled_total" Kind::Counter, Deliveries,
-            [label("how", || vec!["log", "refused", "absent", "asked_again", "resend", "final", "late_answer"])],
+            [label("how", || vec!["log", "refused", "absent", "asked_again", "resend", "final", "late_answer", "callback"])],
             "Unknown outcomes that were settled, by what settled them.";
         "dispatch_quarantine" Kind::Gauge, Count, [],
             "1 while the ledger is in quarantine because it has forgotten its last commits: nothing is sent. `/readyz` \

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 
 use super::{limits::Windows, sending_window::SendingWindow, templates::TemplateSource, time::Moment};
 use crate::{
+    facts::{Fact, Facts},
     ids::{CampaignId, ListId, TemplateId},
-    states::{CampaignState, Channel, DeliveryState, Purpose, StallReason, UnknownPolicy},
+    states::{CampaignState, Channel, DeliveryState, DeliveryStatus, Purpose, StallReason, UnknownPolicy},
 };
 
 /// What a campaign sends: a stored template as it is at this moment, or content of its own.
@@ -131,6 +132,10 @@ pub struct Progress {
     pub states: BTreeMap<String, u64>,
     /// Stopped recipients by reason, failed ones by code.
     pub reasons: BTreeMap<String, u64>,
+    /// How many recipients providers have reported something of, by kind: `delivered`, `bounced_hard`, `complained`, ….
+    /// One recipient may count in several.
+    #[serde(default)]
+    pub reported: BTreeMap<String, u64>,
     /// Why it does not move, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall: Option<StallReason>,
@@ -163,6 +168,8 @@ pub struct RecipientStatus {
     pub address_masked: Option<String>,
     /// Where it stands.
     pub state: DeliveryState,
+    /// What became of the message, by its state and its provider's reports.
+    pub status: DeliveryStatus,
     /// The stop reason, refusal code or evidence. A code may name what it is about: `template_variable_missing:plan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -173,6 +180,33 @@ pub struct RecipientStatus {
     pub provider_id: Option<String>,
     /// When that was last written.
     pub updated_at: Moment,
+    /// What its provider reported, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, Reports>,
+}
+
+/// What a provider reported of one kind about one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reports {
+    /// When it first happened, by the provider's clock.
+    pub first_at: Moment,
+    /// When it last happened.
+    pub last_at: Moment,
+    /// How often it was reported.
+    pub count: u64,
+}
+
+impl Reports {
+    /// All there is of a message, by kind.
+    #[must_use]
+    pub fn of(facts: &Facts) -> BTreeMap<String, Self> {
+        let reports = |fact: &Fact| Self {
+            first_at: Moment::from_ms(fact.first_at_ms),
+            last_at: Moment::from_ms(fact.last_at_ms),
+            count: fact.reports,
+        };
+        facts.iter().map(|(kind, fact)| (kind.to_string(), reports(fact))).collect()
+    }
 }
 
 /// Which recipients to try again.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::time::Moment;
+use super::{campaigns::Reports, time::Moment};
 use crate::{
     ids::{SourceId, TemplateId},
-    states::{DeliveryState, Purpose},
+    states::{DeliveryState, DeliveryStatus, Purpose},
 };
 
 /// One message to one person, sent ahead of all campaigns.
@@ -42,9 +42,14 @@ pub struct MessageStatus {
     pub id: String,
     /// Where it stands.
     pub state: DeliveryState,
+    /// What became of it, by its state and its provider's reports.
+    pub status: DeliveryStatus,
     /// The stop reason, refusal code or evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// When that was last written.
     pub updated_at: Moment,
+    /// What its provider reported, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, Reports>,
 }

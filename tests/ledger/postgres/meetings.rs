@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use dispatch_engine::ledger::{Ledger, LedgerError, MessageTerms, Once, SealedMessage, UPLOAD_SILENT_MS};
+use dispatch_engine::ledger::{Ledger, LedgerError, MessageTerms, Once, Report, SealedMessage, UPLOAD_SILENT_MS};
 use dispatch_schemas::{
     api::{lists::NewList, templates::NewTemplate},
-    states::{Channel, ImportState, Purpose, StopReason},
+    states::{Channel, DeliveryState, FactKind, ImportState, Purpose, StopReason},
 };
 use futures_util::future::join_all;
 use sqlx::{Connection as _, Row as _};
@@ -42,6 +42,41 @@ async fn of_calls_with_one_key_one_takes_effect_and_all_have_its_answer() {
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
     assert!(answers.iter().all(|answer| answer.value == answers[0].value));
     assert_eq!(world.ledger.lists(world.tenant).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn reports_that_two_processes_apply_at_once_count_once() {
+    let world = World::new(&InSchemas).await;
+    let other = world.elsewhere().await;
+    let sending = world.running_to_crowd(40).await;
+    let seqs: Vec<i64> = (0..40).collect();
+    sending.claim_all(&seqs).await;
+    let report = |number: u8, kind, seq| Report {
+        id: [number; 16],
+        campaign: sending.id,
+        seq,
+        kind,
+        at_ms: world.now_ms() + i64::from(number),
+        proves_acceptance: true,
+        provider_id: None,
+    };
+    let kinds = [FactKind::Accepted, FactKind::Deferred, FactKind::Delivered];
+    let mut reports: Vec<Report> =
+        (0..120_u8).map(|number| report(number, kinds[usize::from(number) % 3], i64::from(number) / 3)).collect();
+    let backwards: Vec<Report> = reports.iter().rev().cloned().collect();
+    let now_ms = world.now_ms();
+    let halves = reports.split_off(60);
+    let applying = [&reports, &backwards, &halves, &backwards, &reports].into_iter().enumerate().map(|(at, part)| {
+        let ledger = if at % 2 == 0 { &world.ledger } else { &other };
+        ledger.apply(part, &[], now_ms)
+    });
+    let done: Vec<_> = join_all(applying).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(done.iter().map(|done| done.applied).sum::<u64>(), 120);
+    let reported = sending.progress().await.reported;
+    assert_eq!(reported, kinds.map(|kind| (kind.to_string(), 40)).into());
+    sending.assert_states(&[(DeliveryState::Accepted, 40)]).await;
+    world.clock.advance(3_600_000);
+    assert_eq!(sending.reap().await, 0, "the attempt has ended");
 }
 
 #[tokio::test]

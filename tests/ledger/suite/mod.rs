@@ -20,6 +20,7 @@ pub(crate) mod operator_limits;
 pub(crate) mod people;
 pub(crate) mod recording;
 pub(crate) mod remembering;
+pub(crate) mod reporting;
 pub(crate) mod sending;
 pub(crate) mod settling;
 pub(crate) mod stopping;
@@ -120,6 +121,20 @@ macro_rules! conformance {
                 a_late_refusal_changes_nothing
                 a_late_duplicate_proves_nothing
                 a_record_of_another_attempt_changes_nothing
+            }
+            reporting {
+                a_report_is_kept_and_tells_what_became_of_the_message
+                a_report_that_comes_again_counts_once
+                the_same_reports_in_any_order_and_grouping_come_to_the_same
+                a_report_proves_acceptance_in_any_state
+                a_report_that_proves_nothing_changes_no_state
+                a_report_before_the_record_is_believed_and_the_record_changes_nothing
+                a_delivery_that_was_never_sent_is_not_accepted_by_a_report
+                the_variables_of_a_message_go_when_a_report_ends_it
+                a_delivery_is_found_for_the_account_that_sends_it_only
+                the_members_of_a_request_are_found_by_its_key
+                a_report_without_a_message_is_kept_and_looked_at_again
+                what_is_too_old_is_forgotten
             }
             settling {
                 what_has_no_outcome_in_time_is_unknown

@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub mod brevo;
+pub mod callbacks;
 pub mod http;
 pub mod infobip;
 pub mod sendgrid;
@@ -220,6 +221,8 @@ pub struct Entry {
     pub default_url: Option<&'static str>,
     /// Makes the account.
     pub build: fn(Ingredients) -> Result<Arc<dyn Provider>, AccountError>,
+    /// How it calls back, where it does.
+    pub callbacks: Option<&'static callbacks::Callbacks>,
 }
 
 /// The providers there are.
@@ -229,19 +232,44 @@ pub const REGISTRY: &[Entry] = &[
         channel: Channel::Email,
         default_url: Some(sendgrid::DEFAULT_URL),
         build: sendgrid::build,
+        callbacks: Some(&sendgrid::CALLBACKS),
     },
-    Entry { kind: "brevo", channel: Channel::Email, default_url: Some(brevo::DEFAULT_URL), build: brevo::build_email },
-    Entry { kind: "brevo_sms", channel: Channel::Sms, default_url: Some(brevo::DEFAULT_URL), build: brevo::build_sms },
-    Entry { kind: "infobip", channel: Channel::Sms, default_url: None, build: infobip::build },
-    Entry { kind: "smtp", channel: Channel::Email, default_url: None, build: smtp::build },
+    Entry {
+        kind: "brevo",
+        channel: Channel::Email,
+        default_url: Some(brevo::DEFAULT_URL),
+        build: brevo::build_email,
+        callbacks: Some(&brevo::EMAIL_CALLBACKS),
+    },
+    Entry {
+        kind: "brevo_sms",
+        channel: Channel::Sms,
+        default_url: Some(brevo::DEFAULT_URL),
+        build: brevo::build_sms,
+        callbacks: Some(&brevo::SMS_CALLBACKS),
+    },
+    Entry {
+        kind: "infobip",
+        channel: Channel::Sms,
+        default_url: None,
+        build: infobip::build,
+        callbacks: Some(&infobip::CALLBACKS),
+    },
+    Entry { kind: "smtp", channel: Channel::Email, default_url: None, build: smtp::build, callbacks: None },
 ];
+
+/// The entry of a kind.
+#[must_use]
+pub fn entry(kind: &str) -> Option<&'static Entry> {
+    REGISTRY.iter().find(|entry| entry.kind == kind)
+}
 
 /// Builds the account that `ingredients` describe.
 ///
 /// # Errors
 /// [`AccountError`] when the kind is unknown or a setting is out of range.
 pub fn build(ingredients: Ingredients) -> Result<Arc<dyn Provider>, AccountError> {
-    match REGISTRY.iter().find(|entry| entry.kind == ingredients.settings.kind) {
+    match entry(&ingredients.settings.kind) {
         Some(entry) => (entry.build)(ingredients),
         None => Err(AccountError::Kind {
             kind: ingredients.settings.kind.clone(),

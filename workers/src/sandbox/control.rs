@@ -1,7 +1,9 @@
-//! Changing the sandbox while it runs: `POST /sandbox/faults`, `POST /sandbox/refuse-key`, `GET /sandbox/healthz`.
+//! Changing the sandbox while it runs: `POST /sandbox/faults`, `POST /sandbox/refuse-key`, `POST /sandbox/callbacks`; and
+//! asking it: `GET /sandbox/callbacks`, `GET /sandbox/healthz`.
 //!
 //! Bodies are plain text: a fault plan ([`super::Faults`]), or the providers whose key is refused from now on,
-//! separated by commas, with `all` and `none` for all and none of them.
+//! separated by commas, with `all` and `none` for all and none of them. That of callbacks is a URL, and on a second line a
+//! plan ([`super::CallbackPlan`]) if the usual one does not do; `off` ends them.
 
 use std::sync::atomic::Ordering;
 
@@ -20,11 +22,16 @@ pub(super) async fn answer(request: Request<Incoming>, desk: &Desk) -> Response<
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
         (&Method::GET, "/sandbox/healthz") => return said(StatusCode::OK, "ok"),
-        (&Method::POST, "/sandbox/faults" | "/sandbox/refuse-key") => {}
+        (&Method::GET, "/sandbox/callbacks") => {
+            let counts = serde_json::to_string(&desk.callbacks.counts()).unwrap_or_default();
+            return said(StatusCode::OK, &counts);
+        }
+        (&Method::POST, "/sandbox/faults" | "/sandbox/refuse-key" | "/sandbox/callbacks") => {}
         _ => {
             return said(
                 StatusCode::NOT_FOUND,
-                "there are GET /sandbox/healthz, POST /sandbox/faults and POST /sandbox/refuse-key",
+                "there are GET /sandbox/healthz, GET /sandbox/callbacks, POST /sandbox/faults, POST /sandbox/refuse-key \
+                 and POST /sandbox/callbacks",
             );
         }
     }
@@ -34,7 +41,11 @@ pub(super) async fn answer(request: Request<Incoming>, desk: &Desk) -> Response<
     let Ok(text) = std::str::from_utf8(&body) else {
         return said(StatusCode::BAD_REQUEST, "the body is not UTF-8 text");
     };
-    let changed = if head.uri.path() == "/sandbox/faults" { set_faults(text, desk) } else { refuse_keys(text, desk) };
+    let changed = match head.uri.path() {
+        "/sandbox/faults" => set_faults(text, desk),
+        "/sandbox/callbacks" => call_back(text, desk),
+        _ => refuse_keys(text, desk),
+    };
     match changed {
         Ok(()) => said(StatusCode::OK, "ok"),
         Err(wrong) => said(StatusCode::BAD_REQUEST, &wrong),
@@ -44,6 +55,20 @@ pub(super) async fn answer(request: Request<Incoming>, desk: &Desk) -> Response<
 fn set_faults(text: &str, desk: &Desk) -> Result<(), String> {
     let faults: Faults = text.parse().map_err(|error: super::FaultsError| error.to_string())?;
     desk.faults.set(faults);
+    Ok(())
+}
+
+fn call_back(text: &str, desk: &Desk) -> Result<(), String> {
+    let (url, plan) = text.trim().split_once('\n').unwrap_or((text.trim(), ""));
+    if url == "off" {
+        desk.callbacks.call_back_to(None);
+        return Ok(());
+    }
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err("say where to call back: a URL, or `off`".into());
+    }
+    let plan = plan.parse().map_err(|error: super::CallbackPlanError| error.to_string())?;
+    desk.callbacks.call_back_to(Some((url.trim().to_owned(), plan)));
     Ok(())
 }
 

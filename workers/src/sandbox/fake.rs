@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Witness,
+    callbacks::Taken,
     witness::{WitnessRecipient, WitnessVerdict},
 };
 
@@ -141,6 +142,9 @@ pub(super) trait Fake: Send + Sync + 'static {
     /// Takes the request, remembers it, and marks each recipient with what became of it. The answer may be lost on
     /// its way; what is remembered may not.
     fn accept(&self, send: &Self::Send<'_>, recipients: &mut [WitnessRecipient], now: Now) -> ApiAnswer;
+
+    /// The messages of a request that was taken with this answer, one for each recipient the log names, in their order.
+    fn sent(send: &Self::Send<'_>, answer: &ApiAnswer) -> Vec<Taken>;
 
     /// The vendor's words for a refusal.
     fn refuse(refusal: Refusal, now: Now) -> ApiAnswer;

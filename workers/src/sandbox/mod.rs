@@ -11,6 +11,7 @@
 
 mod addresses;
 mod brevo;
+mod callbacks;
 mod control;
 mod fake;
 mod faults;
@@ -27,6 +28,7 @@ mod timestamp;
 pub mod witness;
 
 use async_trait::async_trait;
+pub use callbacks::{CallbackCounts, CallbackPlan, CallbackPlanError, SIGNATURE_HEADER};
 pub use faults::{Faults, FaultsError, SeededFaults};
 pub use run::{Running, SandboxError, SandboxSettings, run};
 use witness::WitnessRecipient;

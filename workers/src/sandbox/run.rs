@@ -2,12 +2,13 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     Faults, SeededFaults, Witness,
     brevo::{BrevoEmail, BrevoSms},
+    callbacks::{CallbackPlan, Callbacks, call},
     http::{self, Desk},
     infobip::Infobip,
     sendgrid::SendGrid,
@@ -38,6 +39,10 @@ pub struct SandboxSettings {
     pub seed: u64,
     /// How late a slow answer is, milliseconds; at most ten minutes.
     pub slow_ms: u64,
+    /// Where the fakes call back, if they do, and what they tell.
+    pub callbacks: Option<(String, CallbackPlan)>,
+    /// What they share with those they call: Brevo's token, Infobip's secret.
+    pub callback_secret: SecretString,
     /// For how long Brevo remembers an idempotency key. Its own pages say 15 and 30 minutes.
     pub brevo_key_ttl: Duration,
 }
@@ -67,6 +72,9 @@ pub enum SandboxError {
         /// Why not.
         cause: io::Error,
     },
+    /// It cannot sign what it would call.
+    #[error("the sandbox cannot make a key to sign its callbacks with")]
+    NoKey,
     /// A fake has stopped.
     #[error("a fake of the sandbox has stopped: {0}")]
     Stopped(io::Error),
@@ -79,6 +87,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// Where the SMTP relay listens.
     pub smtp: SocketAddr,
+    /// The key SendGrid's callbacks are signed with, as the vendor shows it.
+    pub callback_public_key: String,
     fakes: JoinSet<io::Result<()>>,
 }
 
@@ -113,7 +123,11 @@ pub async fn run(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Run
         .map_err(|cause| SandboxError::Witness { path: settings.witness, cause })?;
     let witness: Arc<dyn Witness> = Arc::new(witness);
     let faults = Arc::new(SeededFaults::new(settings.faults, settings.seed));
+    let secret = settings.callback_secret.expose_secret().to_owned();
+    let callbacks = Arc::new(Callbacks::new(settings.seed, secret).map_err(|_| SandboxError::NoKey)?);
+    callbacks.call_back_to(settings.callbacks);
     let desk = Desk {
+        callbacks: callbacks.clone(),
         api_key: settings.api_key,
         keys_refused: Default::default(),
         witness: witness.clone(),
@@ -123,15 +137,20 @@ pub async fn run(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Run
         brevo: BrevoEmail::new(settings.brevo_key_ttl),
         brevo_sms: BrevoSms::default(),
         infobip: Infobip::new(http::now(clock.as_ref())),
-        clock,
+        clock: clock.clone(),
     };
+    let callback_public_key = callbacks.public_key();
     let mut fakes = JoinSet::new();
+    fakes.spawn(async move {
+        let Err(error) = call(callbacks, clock).await;
+        Err(error)
+    });
     fakes.spawn(async move {
         let Err(error) = http::serve(http_listener, Arc::new(desk)).await;
         Err(error)
     });
     fakes.spawn(smtp::serve(smtp_listener, witness, faults, settings.slow_ms));
-    Ok(Running { http, smtp, fakes })
+    Ok(Running { http, smtp, callback_public_key, fakes })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SandboxError> {

@@ -9,7 +9,7 @@ use dispatch_schemas::{
 };
 
 use super::{
-    AddressHash, Column, SealError, SendKeys,
+    AddressHash, Column, SealError, SendKeys, SpoolKeys,
     cipher::{KEY_BYTES, aad, cipher, expand, mac, open, seal},
 };
 use crate::clock::{Entropy, random};
@@ -134,6 +134,21 @@ impl MasterKey {
     #[must_use]
     pub fn send_keys(&self) -> SendKeys {
         SendKeys::new(&self.derive("send-keys"))
+    }
+
+    /// The maker of the keys of the files that callbacks wait in.
+    #[must_use]
+    pub fn spool_keys(&self) -> SpoolKeys {
+        SpoolKeys::new(self.derive("spool"))
+    }
+
+    /// What is kept of an address that no message is known for: it tells whether two are the same, and no more.
+    #[must_use]
+    pub fn orphan_hash(&self, address: &str) -> [u8; 16] {
+        let hash = mac(&hmac::Key::new(hmac::HMAC_SHA256, &self.derive("orphans")), address.as_bytes());
+        let mut head = [0; 16];
+        head.copy_from_slice(&hash[..16]);
+        head
     }
 
     /// The stored form of an API key's secret: a table of these without the key file is of no use.

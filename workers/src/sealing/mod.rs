@@ -9,9 +9,11 @@
 mod cipher;
 mod keys;
 mod send_keys;
+mod spool_keys;
 
 pub use keys::{ContactKey, DomainHashes, KeyFileError, MasterKey, TenantKeys};
 pub use send_keys::SendKeys;
+pub use spool_keys::{SpoolKey, SpoolKeys};
 
 use std::fmt;
 
@@ -34,6 +36,8 @@ pub enum Column {
     Message = 5,
     /// A tenant's root key, wrapped by the master key.
     TenantKey = 6,
+    /// A provider's callback that waits to be applied.
+    Callback = 7,
 }
 
 /// A sealed value did not open: the key is another one, or the value was changed or moved.

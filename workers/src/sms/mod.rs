@@ -6,8 +6,10 @@
 //! 23.040, 9.2.3.24.1), and each segment is paid for.
 
 mod alphabet;
+mod opt_out;
 
 use self::alphabet::septets;
+pub use self::opt_out::is_opt_out;
 
 /// How a text is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

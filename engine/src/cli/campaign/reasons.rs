@@ -75,6 +75,7 @@ mod tests {
             expanded: true,
             states: Default::default(),
             reasons: reasons.map(|(reason, count)| (reason.to_owned(), count)).into(),
+            reported: Default::default(),
             stall: None,
         };
         assert_eq!(failures(&progress), [("smtp_550", 9), ("http_400", 2)]);

@@ -59,12 +59,12 @@ pub(super) async fn run(args: Args, out: &mut Output) -> Result<(), CliError> {
 
 fn print(recipients: &[RecipientStatus], headings: Option<()>, out: &mut Output) -> Result<(), CliError> {
     if headings.is_some() {
-        out.line(&row("SEQ", "STATE", "DETAIL", "TRIES", "ADDRESS", "SEND KEY"))?;
+        out.line(&row("SEQ", "STATUS", "DETAIL", "TRIES", "ADDRESS", "SEND KEY"))?;
     }
     for recipient in recipients {
         out.line(&row(
             &recipient.seq.to_string(),
-            recipient.state.as_str(),
+            recipient.status.as_str(),
             recipient.detail.as_deref().unwrap_or("-"),
             &recipient.attempts.to_string(),
             recipient.address_masked.as_deref().unwrap_or("(erased)"),
@@ -75,6 +75,6 @@ fn print(recipients: &[RecipientStatus], headings: Option<()>, out: &mut Output)
 }
 
 /// Widths are fixed, because pages are printed as they come.
-fn row(seq: &str, state: &str, detail: &str, tries: &str, address: &str, key: &str) -> String {
-    format!("{seq:>10}  {state:<13}  {detail:<20}  {tries:>5}  {address:<24}  {key}")
+fn row(seq: &str, status: &str, detail: &str, tries: &str, address: &str, key: &str) -> String {
+    format!("{seq:>10}  {status:<20}  {detail:<20}  {tries:>5}  {address:<24}  {key}")
 }

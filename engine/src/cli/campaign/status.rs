@@ -64,6 +64,9 @@ async fn tell(client: &EngineClient, one: &One, progress: &Progress, out: &mut O
             _ => {}
         }
     }
+    for (kind, count) in &progress.reported {
+        out.line(&format!("{count:>12}  reported {kind}"))?;
+    }
     if let Some((code, _)) = reasons::failures(progress).first() {
         out.line(&format!("Who failed:  dispatch campaign recipients {} --state failed", one.id))?;
         if progress.state != CampaignState::Cancelled {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use dispatch_schemas::{
-    api::{messages::MessageStatus, templates::StoredTemplate, time::Moment},
+    api::{campaigns::Reports, messages::MessageStatus, templates::StoredTemplate, time::Moment},
     ids::{CampaignId, ContactId, ListId, TenantId},
     states::{Channel, DeliveryState},
 };
@@ -13,7 +13,8 @@ use dispatch_workers::{
 use sqlx::{PgConnection, Row as _};
 
 use super::{
-    PostgresLedger, lists::check_source, lock_gates_shared, months::month_at, rows, tally::Moves, tenants::require_open,
+    PostgresLedger, facts::facts_of, lists::check_source, lock_gates_shared, months::month_at, rows, tally::Moves,
+    tenants::require_open,
 };
 use crate::ledger::{
     LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage, Tenants,
@@ -61,6 +62,7 @@ impl Messages for PostgresLedger {
     }
 
     async fn message(&self, tenant: TenantId, campaign: CampaignId, seq: i64) -> Result<MessageStatus> {
+        let mut transaction = self.for_tenant(tenant).await?;
         let row = sqlx::query(
             "SELECT d.state, d.detail, d.updated_at_ms FROM campaign c
                JOIN delivery d ON d.month = c.month AND d.campaign_id = c.id AND d.seq = $3
@@ -69,15 +71,19 @@ impl Messages for PostgresLedger {
         .bind(campaign.0)
         .bind(tenant.0)
         .bind(seq)
-        .fetch_optional(&mut *self.for_tenant(tenant).await?)
+        .fetch_optional(&mut *transaction)
         .await?
         .ok_or(LedgerError::NotFound("message"))?;
         let detail: String = row.try_get("detail")?;
+        let state = rows::word(&row, "state")?;
+        let facts = facts_of(&mut transaction, campaign, &[seq]).await?.remove(&seq).unwrap_or_default();
         Ok(MessageStatus {
             id: message_id(&self.send_keys, campaign, seq),
-            state: rows::word(&row, "state")?,
+            state,
+            status: facts.status(state),
             detail: (!detail.is_empty()).then_some(detail),
             updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
+            reports: Reports::of(&facts),
         })
     }
 }

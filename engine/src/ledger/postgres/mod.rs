@@ -18,6 +18,7 @@ mod deliveries;
 mod epochs;
 mod examination;
 mod expansion;
+mod facts;
 mod gates;
 mod imports;
 mod limits;

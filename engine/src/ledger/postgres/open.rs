@@ -53,7 +53,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("enable_mergejoin", "off"),
 ];
 /// What a ledger of this version is made of.
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 30] = [
     "ledger",
     "tenant",
     "api_key",
@@ -80,6 +80,10 @@ const TABLES: [&str; 26] = [
     "stall",
     "ledger_epoch",
     "quarantine",
+    "fact",
+    "fact_tally",
+    "report_seen",
+    "orphan",
 ];
 
 impl PostgresLedger {

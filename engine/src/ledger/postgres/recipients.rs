@@ -1,7 +1,13 @@
 //! Who received what.
 
+use std::collections::HashMap;
+
 use dispatch_schemas::{
-    api::{campaigns::RecipientStatus, time::Moment},
+    api::{
+        campaigns::{RecipientStatus, Reports},
+        time::Moment,
+    },
+    facts::Facts,
     ids::{CampaignId, ContactId},
     states::{Channel, DeliveryState},
 };
@@ -11,7 +17,7 @@ use dispatch_workers::{
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 
-use super::rows;
+use super::{facts::facts_of, rows};
 use crate::ledger::{EvidenceRow, RecipientFilter, Result, candidates::address_columns, masking::masked};
 
 /// A page of a campaign's recipients, by number.
@@ -36,9 +42,11 @@ pub(super) async fn list(
         .bind(filter.after.unwrap_or(-1))
         .bind(filter.state.map(DeliveryState::as_str))
         .bind(i64::from(filter.limit))
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
-    rows.iter().map(|row| status(row, send_keys, keys, campaign, channel)).collect()
+    let seqs: Vec<i64> = rows.iter().map(|row| Ok(row.try_get("seq")?)).collect::<Result<_>>()?;
+    let facts = facts_of(conn, campaign, &seqs).await?;
+    rows.iter().map(|row| status(row, send_keys, keys, (campaign, channel), &facts)).collect()
 }
 
 /// A page of a campaign's deliveries with their sealed addresses.
@@ -84,10 +92,12 @@ fn status(
     row: &PgRow,
     send_keys: &SendKeys,
     keys: &TenantKeys,
-    campaign: CampaignId,
-    channel: Channel,
+    (campaign, channel): (CampaignId, Channel),
+    facts: &HashMap<i64, Facts>,
 ) -> Result<RecipientStatus> {
     let seq = row.try_get("seq")?;
+    let facts = facts.get(&seq).cloned().unwrap_or_default();
+    let state = rows::word(row, "state")?;
     let epoch = u8::try_from(row.try_get::<i16, _>("key_epoch")?).unwrap_or(u8::MAX);
     let detail: String = row.try_get("detail")?;
     let hash: Option<&[u8]> = row.try_get("hash")?;
@@ -96,11 +106,13 @@ fn status(
         send_key: send_keys.make(campaign, seq, epoch).to_string(),
         address_hash: hash.map(rows::hex),
         address_masked: masked_address(row, keys, channel)?,
-        state: rows::word(row, "state")?,
+        state,
+        status: facts.status(state),
         detail: (!detail.is_empty()).then_some(detail),
         attempts: rows::small_count(row, "attempts")?,
         provider_id: row.try_get("provider_id")?,
         updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
+        reports: Reports::of(&facts),
     })
 }
 

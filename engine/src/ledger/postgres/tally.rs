@@ -7,7 +7,7 @@ use crate::ledger::{LedgerError, Result, tally};
 
 /// Rows for each state of a campaign. Each connection has its own of them as long as there are no more connections than
 /// rows, so that workers do not wait for each other's commits. A look at a campaign adds them up.
-const SHARDS: i32 = 32;
+pub(super) const SHARDS: i32 = 32;
 
 /// Changes of one campaign's counts, gathered over a transaction's statements.
 pub(super) type Moves = tally::Moves<Postgres>;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use dispatch_schemas::{
-    api::{messages::MessageStatus, templates::StoredTemplate, time::Moment},
+    api::{campaigns::Reports, messages::MessageStatus, templates::StoredTemplate, time::Moment},
     ids::{CampaignId, ContactId, ListId, TenantId},
     states::{Channel, DeliveryState},
 };
@@ -12,7 +12,7 @@ use dispatch_workers::{
 };
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteLedger, lists::check_source, rows, tally::Moves, tenants::require_open};
+use super::{SqliteLedger, facts::facts_of, lists::check_source, rows, tally::Moves, tenants::require_open};
 use crate::ledger::{
     LedgerError, MessageTerms, Messages, Once, Replayable, Result, SealedMessage,
     campaign_rules::{channel_of, message_id, stream_key},
@@ -69,11 +69,15 @@ impl Messages for SqliteLedger {
         .await?
         .ok_or(LedgerError::NotFound("message"))?;
         let detail: String = row.try_get("detail")?;
+        let state = rows::word(&row, "state")?;
+        let facts = facts_of(&self.readers, campaign, &[seq]).await?.remove(&seq).unwrap_or_default();
         Ok(MessageStatus {
             id: message_id(&self.send_keys, campaign, seq),
-            state: rows::word(&row, "state")?,
+            state,
+            status: facts.status(state),
             detail: (!detail.is_empty()).then_some(detail),
             updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
+            reports: Reports::of(&facts),
         })
     }
 }

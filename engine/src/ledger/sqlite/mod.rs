@@ -8,6 +8,7 @@ mod campaigns;
 mod claims;
 mod epochs;
 mod expansion;
+mod facts;
 mod gates;
 mod imports;
 mod lists;

@@ -1,7 +1,13 @@
 //! Who received what.
 
+use std::collections::HashMap;
+
 use dispatch_schemas::{
-    api::{campaigns::RecipientStatus, time::Moment},
+    api::{
+        campaigns::{RecipientStatus, Reports},
+        time::Moment,
+    },
+    facts::Facts,
     ids::{CampaignId, ContactId},
     states::{Channel, DeliveryState},
 };
@@ -11,7 +17,7 @@ use dispatch_workers::{
 };
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool, sqlite::SqliteRow};
 
-use super::rows;
+use super::{facts::facts_of, rows};
 use crate::ledger::{EvidenceRow, RecipientFilter, Result, candidates::address_columns, masking::masked};
 
 /// A page of a campaign's recipients, by number.
@@ -37,7 +43,9 @@ pub(super) async fn list(
         .bind(filter.limit)
         .fetch_all(readers)
         .await?;
-    rows.iter().map(|row| status(row, send_keys, keys, campaign, channel)).collect()
+    let seqs: Vec<i64> = rows.iter().map(|row| Ok(row.try_get("seq")?)).collect::<Result<_>>()?;
+    let facts = facts_of(readers, campaign, &seqs).await?;
+    rows.iter().map(|row| status(row, send_keys, keys, (campaign, channel), &facts)).collect()
 }
 
 /// A page of a campaign's deliveries with their sealed addresses.
@@ -81,10 +89,12 @@ fn status(
     row: &SqliteRow,
     send_keys: &SendKeys,
     keys: &TenantKeys,
-    campaign: CampaignId,
-    channel: Channel,
+    (campaign, channel): (CampaignId, Channel),
+    facts: &HashMap<i64, Facts>,
 ) -> Result<RecipientStatus> {
     let seq = row.try_get("seq")?;
+    let facts = facts.get(&seq).cloned().unwrap_or_default();
+    let state = rows::word(row, "state")?;
     let epoch = u8::try_from(row.try_get::<i64, _>("key_epoch")?).unwrap_or(u8::MAX);
     let detail: String = row.try_get("detail")?;
     let hash: Option<&[u8]> = row.try_get("hash")?;
@@ -93,11 +103,13 @@ fn status(
         send_key: send_keys.make(campaign, seq, epoch).to_string(),
         address_hash: hash.map(rows::hex),
         address_masked: masked_address(row, keys, channel)?,
-        state: rows::word(row, "state")?,
+        state,
+        status: facts.status(state),
         detail: (!detail.is_empty()).then_some(detail),
         attempts: row.try_get("attempts")?,
         provider_id: row.try_get("provider_id")?,
         updated_at: Moment::from_ms(row.try_get("updated_at_ms")?),
+        reports: Reports::of(&facts),
     })
 }
 

@@ -9,6 +9,7 @@
 mod answer;
 mod braces;
 mod email;
+mod events;
 mod sms;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use dispatch_schemas::states::Channel;
 use reqwest::Url;
 
 pub use email::body as email_body;
+pub(super) use events::{EMAIL_CALLBACKS, SMS_CALLBACKS};
 pub use sms::body as sms_body;
 
 use super::{

@@ -6,6 +6,7 @@
 //! <https://www.infobip.com/docs/essentials/api-essentials/response-status-and-error-codes>.
 
 mod answer;
+mod events;
 mod logs;
 mod request;
 mod statuses;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use dispatch_schemas::states::Channel;
 use reqwest::Url;
 
+pub(super) use events::CALLBACKS;
 pub use request::body;
 
 use super::{

@@ -6,6 +6,7 @@
 //! <https://www.twilio.com/docs/sendgrid/api-reference/mail-send>.
 
 mod answer;
+mod events;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use dispatch_schemas::states::Channel;
 use reqwest::Url;
 
+pub(super) use events::CALLBACKS;
 pub use request::body;
 
 use super::{

@@ -20,6 +20,7 @@ pub(super) use sms::BrevoSms;
 
 use super::{
     Witness,
+    callbacks::Taken,
     fake::{ApiAnswer, Fake, Now, Refusal, Seen, header, mark_all},
     json::{ObjectSize, Pairs, Text},
     memory::ExpiringIds,
@@ -189,12 +190,33 @@ impl Fake for BrevoEmail {
         )
     }
 
+    fn sent(send: &Email<'_>, answer: &ApiAnswer) -> Vec<Taken> {
+        let Created { message_id, message_ids } = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let ids: Vec<String> = message_id.into_iter().chain(message_ids.into_iter().flatten()).collect();
+        let one = |mailbox: &Mailbox<'_>, id: Option<&String>| Taken {
+            key: send.header("X-Mailin-custom").map(str::to_owned),
+            tag: send.tags.iter().flatten().next().map(|tag| tag.to_string()),
+            message_id: id.cloned(),
+            address: mailbox.email.as_deref().unwrap_or("").to_owned(),
+            ..Taken::default()
+        };
+        match &send.versions {
+            None => send.recipients().map(|mailbox| one(mailbox, ids.first())).collect(),
+            Some(versions) => (versions.iter().zip(0..))
+                .flat_map(|(version, nth): (_, usize)| {
+                    version.lists().into_iter().flatten().flatten().map(move |mailbox| (mailbox, nth))
+                })
+                .map(|(mailbox, nth)| one(mailbox, ids.get(nth)))
+                .collect(),
+        }
+    }
+
     fn refuse(refusal: Refusal, _: Now) -> ApiAnswer {
         refuse(refusal)
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize, Default)]
 struct Created {
     #[serde(rename = "messageId", skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,

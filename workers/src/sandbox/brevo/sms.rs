@@ -9,6 +9,7 @@ use super::{events::Events, invalid, missing, refuse};
 use crate::sandbox::{
     Witness,
     addresses::is_phone,
+    callbacks::Taken,
     fake::{ApiAnswer, Fake, Now, Refusal, Seen, header, mark_all},
     json::{Object, Text},
     witness::{WitnessRecipient, WitnessVerdict},
@@ -123,12 +124,22 @@ impl Fake for BrevoSms {
         ApiAnswer::json(StatusCode::CREATED, &Created { message_id })
     }
 
+    fn sent(send: &Sms<'_>, answer: &ApiAnswer) -> Vec<Taken> {
+        let created: Option<Created> = serde_json::from_slice(&answer.body).ok();
+        vec![Taken {
+            key: send.tags().next().map(str::to_owned),
+            message_id: created.map(|created| created.message_id.to_string()),
+            address: send.recipient.as_deref().unwrap_or("").to_owned(),
+            ..Taken::default()
+        }]
+    }
+
     fn refuse(refusal: Refusal, _: Now) -> ApiAnswer {
         refuse(refusal)
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Created {
     message_id: u64,

@@ -33,10 +33,12 @@ use tokio::{
 use super::{
     Fault, FaultPlan as _, Observation, PROVIDERS, SeededFaults, Witness,
     brevo::{BrevoEmail, BrevoSms},
+    callbacks::Callbacks,
     control,
     fake::{ApiAnswer, Fake, Now, Refusal, Seen, header},
     infobip::Infobip,
     sendgrid::SendGrid,
+    witness::WitnessVerdict,
 };
 use crate::clock::Clock;
 
@@ -63,6 +65,7 @@ pub(super) struct Desk {
     pub(super) brevo: BrevoEmail,
     pub(super) brevo_sms: BrevoSms,
     pub(super) infobip: Infobip,
+    pub(super) callbacks: Arc<Callbacks>,
 }
 
 impl Desk {
@@ -245,16 +248,25 @@ fn judge<F: Fake>(fake: &F, body: &Bytes, desk: &Desk, now: Now) -> Judged {
         return Judged { seen, answer, fault: Fault::None };
     }
     let fault = desk.faults.draw(F::PROVIDER);
+    let taken = |answer: ApiAnswer, seen: &Seen| {
+        let sent = F::sent(&send, &answer).into_iter().zip(&seen.recipients);
+        let accepted = sent.filter(|(_, recipient)| recipient.verdict == WitnessVerdict::Accepted);
+        desk.callbacks.taken(F::PROVIDER, accepted.map(|(sent, _)| sent), now);
+        answer
+    };
     let answer = match fault {
         Fault::None | Fault::AcceptThenDrop | Fault::AcceptSlow | Fault::HalfAnswer => {
-            fake.accept(&send, &mut seen.recipients, now)
+            let answer = fake.accept(&send, &mut seen.recipients, now);
+            taken(answer, &seen)
         }
         Fault::FailAfterAccept => {
-            fake.accept(&send, &mut seen.recipients, now);
+            let answer = fake.accept(&send, &mut seen.recipients, now);
+            taken(answer, &seen);
             F::refuse(Refusal::Internal, now)
         }
         Fault::Garbage => {
-            fake.accept(&send, &mut seen.recipients, now);
+            let answer = fake.accept(&send, &mut seen.recipients, now);
+            taken(answer, &seen);
             garbage()
         }
         Fault::Refuse => F::refuse(Refusal::Drawn, now),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Witness,
     addresses::is_phone,
+    callbacks::Taken,
     fake::{ApiAnswer, Fake, Now, Refusal, Seen, header},
     faults::mixed,
     json::Text,
@@ -252,6 +253,16 @@ impl Fake for Infobip {
             None => (messages.len() > 1).then(|| Cow::Owned(format!("{:020}", mixed(number)))),
         };
         ApiAnswer::json(StatusCode::OK, &Sent { bulk_id, messages })
+    }
+
+    fn sent(send: &Messages<'_>, _: &ApiAnswer) -> Vec<Taken> {
+        destinations(send)
+            .map(|(_, destination)| Taken {
+                key: destination.message_id.as_deref().map(str::to_owned),
+                address: destination.to.as_deref().unwrap_or("").to_owned(),
+                ..Taken::default()
+            })
+            .collect()
     }
 
     fn refuse(refusal: Refusal, _: Now) -> ApiAnswer {

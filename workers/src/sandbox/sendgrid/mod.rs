@@ -15,11 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Witness,
+    callbacks::Taken,
     fake::{ApiAnswer, Fake, Now, Refusal, Seen, header, mark_all},
     faults::mixed,
     json::{Object, Pairs, Text},
     witness::{WitnessRecipient, WitnessVerdict},
 };
+
+/// Its id of a request; those of its messages begin with it.
+const MESSAGE_ID: &str = "x-message-id";
 
 /// The fake.
 #[derive(Default)]
@@ -176,9 +180,28 @@ impl Fake for SendGrid {
         let answer = ApiAnswer::empty(StatusCode::ACCEPTED);
         // Hexadecimal digits are always a header's value.
         match HeaderValue::try_from(id) {
-            Ok(id) => answer.with(HeaderName::from_static("x-message-id"), id),
+            Ok(id) => answer.with(HeaderName::from_static(MESSAGE_ID), id),
             Err(_) => answer,
         }
+    }
+
+    fn sent(send: &MailSend<'_>, answer: &ApiAnswer) -> Vec<Taken> {
+        let id = answer.headers.iter().find(|(name, _)| name == MESSAGE_ID).and_then(|(_, id)| id.to_str().ok());
+        let mut sent = Vec::new();
+        for personalization in send.personalizations.iter().flatten() {
+            let args = personalization.custom_args.as_ref();
+            let arg = |name| args.and_then(|args| args.get(name)).map(str::to_owned);
+            for mailbox in personalization.lists().into_iter().flat_map(|(_, list)| list) {
+                sent.push(Taken {
+                    key: arg("k"),
+                    token: arg("t"),
+                    message_id: id.map(str::to_owned),
+                    address: mailbox.email.as_deref().unwrap_or("").to_owned(),
+                    ..Taken::default()
+                });
+            }
+        }
+        sent
     }
 
     fn refuse(refusal: Refusal, now: Now) -> ApiAnswer {

@@ -59,6 +59,8 @@ fn settings(directory: &TempDir, faults: &str) -> SandboxSettings {
         faults: faults.parse().unwrap(),
         seed: 1,
         slow_ms: 1,
+        callbacks: None,
+        callback_secret: KEY.into(),
         brevo_key_ttl: Duration::from_secs(900),
     }
 }

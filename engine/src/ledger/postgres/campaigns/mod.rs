@@ -195,6 +195,7 @@ impl Campaigns for PostgresLedger {
     }
 
     async fn progress(&self, tenant: TenantId, id: CampaignId) -> Result<Progress> {
+        let mut transaction = self.for_tenant(tenant).await?;
         // One statement, so that the counts are of one moment.
         let rows = sqlx::query(
             "SELECT c.state AS campaign_state, c.pause_reason, e.done, e.next_seq, s.reason AS stall, t.state, t.detail,
@@ -207,7 +208,7 @@ impl Campaigns for PostgresLedger {
         )
         .bind(id.0)
         .bind(tenant.0)
-        .fetch_all(&mut *self.for_tenant(tenant).await?)
+        .fetch_all(&mut *transaction)
         .await?;
         let first = rows.first().ok_or(LedgerError::NotFound("campaign"))?;
         let mut progress = Progress {
@@ -219,6 +220,7 @@ impl Campaigns for PostgresLedger {
             expanded: first.try_get("done")?,
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
+            reported: super::facts::counts(&mut transaction, id).await?,
             stall: rows::optional_word(first, "stall")?,
         };
         for row in &rows {

@@ -44,12 +44,13 @@ pub(super) async fn mark(
     // The attempt and the marks in one round trip.
     let sql = format!(
         "WITH made AS (
-             INSERT INTO attempt (id, campaign_id, tenant_id, month, root_id, token, ranges, deliveries, open, claimed_at_ms)
-             VALUES ($3, $2, $6, $1, $4, $7, $8, $9, $9, $5))
+             INSERT INTO attempt (id, campaign_id, tenant_id, month, root_id, token, ranges, deliveries, open, claimed_at_ms,
+                                  request_key)
+             VALUES ($3, $2, $6, $1, $4, $7, $8, $9, $9, $5, $11))
          UPDATE delivery SET state = 'claimed', detail = '', attempt_id = $3, root_id = $4, updated_at_ms = $5,
                 first_sent_at_ms = coalesce(first_sent_at_ms, $5), alone = alone OR $10
           WHERE month = $1 AND campaign_id = $2 AND state = 'ready' AND {}",
-        numbers.condition("seq", 11)
+        numbers.condition("seq", 12)
     );
     let query = sqlx::query(AssertSqlSafe(sql))
         .bind(kept.month)
@@ -61,7 +62,8 @@ pub(super) async fn mark(
         .bind(claimer.token.0.as_slice())
         .bind(columns::json_ranges(&seqs))
         .bind(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
-        .bind(claimer.singles && root == attempt);
+        .bind(claimer.singles && root == attempt)
+        .bind(claimer.request_key().filter(|_| root == attempt).map(|key| key.0.to_vec()));
     let marked = numbers.bind(query).execute(&mut *conn).await?.rows_affected();
     if marked != seqs.len() as u64 {
         return Err(LedgerError::Corrupt("a claim that marked other rows than it read"));

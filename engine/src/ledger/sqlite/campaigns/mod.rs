@@ -211,6 +211,7 @@ impl Campaigns for SqliteLedger {
             expanded: first.try_get::<i64, _>("expanded")? != 0,
             states: DeliveryState::ALL.iter().map(|state| (state.to_string(), 0)).collect(),
             reasons: BTreeMap::new(),
+            reported: super::facts::counts(&self.readers, id).await?,
             stall: rows::optional_word(first, "stall")?,
             opens_at: None,
         };

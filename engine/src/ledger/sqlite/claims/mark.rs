@@ -36,8 +36,8 @@ pub(super) async fn mark(
     let count = i64::try_from(seqs.len()).unwrap_or(i64::MAX);
     let root = root.unwrap_or(attempt);
     sqlx::query(
-        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, open, claimed_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
+        "INSERT INTO attempt (id, campaign_id, root_id, token, ranges, deliveries, open, claimed_at_ms, request_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
     )
     .bind(attempt.0)
     .bind(claimer.campaign.0)
@@ -46,6 +46,7 @@ pub(super) async fn mark(
     .bind(rows::json_ranges(&seqs))
     .bind(count)
     .bind(claimer.now_ms)
+    .bind(claimer.request_key().filter(|_| root == attempt).map(|key| key.0.to_vec()))
     .execute(&mut *conn)
     .await?;
     let run = columns::run(&seqs);
