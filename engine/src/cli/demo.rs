@@ -60,6 +60,9 @@ pub struct DemoArgs {
     /// Size of an e-mail, KiB.
     #[arg(long, default_value_t = 2, value_name = "KIB")]
     body_kb: usize,
+    /// The providers report nothing of what they took: what sending alone costs.
+    #[arg(long)]
+    no_callbacks: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -91,6 +94,7 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
         seed: args.seed,
         batch: args.batch,
         body_kb: args.body_kb,
+        callbacks: !args.no_callbacks,
     };
     let mut watcher = Teller::new();
     let outcome = demo::run(&options, &mut watcher).await.map_err(|error| CliError::failed(error.to_string()))?;

@@ -45,7 +45,8 @@ pub(super) fn settings(
         account.insert("url".into(), sandbox.url(kind).into());
         account.insert("requests_open_max".into(), requests_open(kind, options.batch).into());
         account.insert("answer_timeout_s".into(), 5.into());
-        if dispatch_workers::providers::entry(kind).is_some_and(|entry| entry.callbacks.is_some()) {
+        if options.callbacks && dispatch_workers::providers::entry(kind).is_some_and(|entry| entry.callbacks.is_some())
+        {
             account.insert("callbacks".into(), callbacks(kind, sandbox, &secret).into());
         }
         if let Some(batch) = options.batch {

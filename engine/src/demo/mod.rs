@@ -77,6 +77,8 @@ pub struct DemoOptions {
     pub batch: Option<usize>,
     /// Size of an e-mail, KiB.
     pub body_kb: usize,
+    /// Whether the providers report what became of the messages they took.
+    pub callbacks: bool,
 }
 
 /// Why the demo could not run to its end.
