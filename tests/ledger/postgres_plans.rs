@@ -40,7 +40,14 @@ fn no_statement_reads_a_large_table_from_end_to_end() {
         let database = Database::with_deliveries(DELIVERIES).await;
         run_batches(&database).await;
         let seen = statements.take();
-        // Of a campaign that began a moment ago the server has no statistics. Small tables may be read as it likes.
+        // Of a campaign that began a moment ago the server has no statistics: what is known of a column goes with its
+        // type. Small tables may be read as it likes.
+        database
+            .run(
+                "ALTER TABLE delivery ALTER campaign_id TYPE bigint, ALTER seq TYPE bigint, ALTER state TYPE text,
+                                      ALTER attempt_id TYPE bigint",
+            )
+            .await;
         let mut wrong = faults_of(&database, &seen, "never counted").await;
         wrong.retain(|fault| fault.contains(BY_KEY));
         fill_other_tables(&database).await;

@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use super::{
     PostgresLedger,
     claims::record::forget_messages,
-    deliveries::Kept,
+    deliveries::{Kept, Numbers, among, beside},
     rows,
     tally::{Moves, SHARDS},
 };
@@ -365,17 +365,19 @@ async fn accept(
     now_ms: i64,
 ) -> Result<()> {
     let asked: Vec<i64> = deliveries.keys().copied().collect();
-    let found = sqlx::query(
+    let sql = format!(
         "SELECT d.seq, d.state, d.detail, d.attempt_id, c.lane FROM delivery d JOIN campaign c ON c.id = d.campaign_id
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = ANY($3)
+          WHERE d.month = $1 AND d.campaign_id = $2 AND {}
             AND d.state <> 'accepted' AND NOT (d.state = 'stopped' AND d.attempt_id IS NULL)
           ORDER BY d.seq FOR UPDATE OF d",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(&asked)
-    .fetch_all(&mut *conn)
-    .await?;
+        among("d.seq", 3)
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(&asked)
+        .fetch_all(&mut *conn)
+        .await?;
     let Some(one) = found.first() else { return Ok(()) };
     let lane: Lane = rows::word(one, "lane")?;
     let (mut moves, mut seqs) = (Moves::default(), Vec::with_capacity(found.len()));
@@ -392,21 +394,23 @@ async fn accept(
         }
     }
     let ids: Vec<Option<&str>> = seqs.iter().map(|seq| deliveries.get(seq).copied().flatten()).collect();
-    sqlx::query(
+    let numbers = Numbers::of(&seqs);
+    let sql = format!(
         "WITH waited AS (DELETE FROM waiting WHERE campaign_id = $2 AND seq = ANY($3::bigint[]))
          UPDATE delivery d SET state = 'accepted', detail = $5, next_at_ms = NULL,
-                provider_id = coalesce(d.provider_id, m.provider_id), updated_at_ms = $6
-           FROM unnest($3::bigint[], $4::text[]) m(seq, provider_id)
-          WHERE d.month = $1 AND d.campaign_id = $2 AND d.seq = m.seq",
-    )
-    .bind(kept.month)
-    .bind(kept.campaign.0)
-    .bind(&seqs)
-    .bind(ids)
-    .bind(CALLBACK)
-    .bind(now_ms)
-    .execute(&mut *conn)
-    .await?;
+                provider_id = coalesce(d.provider_id, {}), updated_at_ms = $6
+          WHERE d.month = $1 AND d.campaign_id = $2 AND {}",
+        beside("d.seq", 3, "$4::text[]"),
+        numbers.condition("d.seq", 7)
+    );
+    let query = sqlx::query(AssertSqlSafe(sql))
+        .bind(kept.month)
+        .bind(kept.campaign.0)
+        .bind(&seqs)
+        .bind(ids)
+        .bind(CALLBACK)
+        .bind(now_ms);
+    numbers.bind(query).execute(&mut *conn).await?;
     if lane == Lane::Transactional {
         forget_messages(conn, kept, &seqs).await?;
     }
