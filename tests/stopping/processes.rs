@@ -195,7 +195,7 @@ async fn a_refused_account_is_logged_once_and_leaves_the_engine_ready() {
         let answer = reqwest::get(engine.url("/readyz")).await.ok()?;
         let status = answer.status().as_u16();
         let body = answer.text().await.ok()?;
-        body.contains("degraded").then_some((status, body))
+        body.contains("worker: degraded").then_some((status, body))
     })
     .await;
     assert_eq!(body.0, 200, "{}", body.1);
