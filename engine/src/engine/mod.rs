@@ -294,8 +294,15 @@ impl Engine {
             parts.push((Role::Worker.as_str(), self.worker_health()));
         }
         if self.roles.has(Role::Callbacks) {
-            let none = || Health::Impaired("no account has `callbacks` in its settings, so none are taken".to_owned());
-            parts.push((Role::Callbacks.as_str(), self.callbacks.as_ref().map_or_else(none, CallbackDesk::health)));
+            match &self.callbacks {
+                Some(desk) => parts.push((Role::Callbacks.as_str(), desk.health())),
+                // A process that has nothing else to do was meant to take some.
+                None if parts.is_empty() && !self.roles.has(Role::Api) => {
+                    let none = "no account has `callbacks` in its settings, so none are taken".to_owned();
+                    parts.push((Role::Callbacks.as_str(), Health::Impaired(none)));
+                }
+                None => {}
+            }
         }
         if self.roles.has(Role::Scheduler) || self.roles.has(Role::Worker) {
             parts.push(("queue", self.queue.trouble().map_or(Health::Well, Health::Down)));
