@@ -1,6 +1,10 @@
 //! Processes of the engine over one ledger and one queue, and the providers they send through.
 
-use std::{fs::File, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dispatch_engine::{
     engine::{Opened, open_ledger},
@@ -12,6 +16,7 @@ use dispatch_tests::support::{
     engine_process::EngineProcess,
     people::People,
     platform::{Platform, api_key},
+    sandbox::Sandbox,
     server_look::{Look, Window},
     stage::{Account, Stage},
     wait,
@@ -52,6 +57,16 @@ pub(crate) struct Fleet {
 
 impl Ground {
     pub(crate) fn new(accounts: &[Account], ledger_url: &str, queue_url: &str) -> Self {
+        Self::on(Stage::new(accounts, "", 1), ledger_url, queue_url)
+    }
+
+    /// The same with providers that take so long for each answer, milliseconds: they set the pace, and not the machine.
+    pub(crate) fn slow(accounts: &[Account], ledger_url: &str, queue_url: &str, answers_ms: u64) -> Self {
+        let start = |folder: &Path| Sandbox::start_slow(folder, "accept_slow=1", 1, answers_ms);
+        Self::on(Stage::with(accounts, start), ledger_url, queue_url)
+    }
+
+    fn on(stage: Stage, ledger_url: &str, queue_url: &str) -> Self {
         let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let variables = vec![
             of("DISPATCH_LEDGER__URL", ledger_url),
@@ -59,7 +74,7 @@ impl Ground {
             // Longer than anything is away.
             of("DISPATCH_TIMING__EVIDENCE_WINDOW_MS", "60000"),
         ];
-        Self { stage: Stage::new(accounts, "", 1), variables, ledger_url: ledger_url.to_owned() }
+        Self { stage, variables, ledger_url: ledger_url.to_owned() }
     }
 
     /// The settings as this process has them.

@@ -45,9 +45,12 @@ async fn send_one(
     let account = &plan.account;
     let permits = permitted.of(request.members.iter().map(|(seq, _)| *seq));
     plane.limits.until_due(&permits).await;
-    // A closed semaphore cannot happen: nobody closes it; without a permit nothing is sent.
-    let slot = account.requests.acquire().await;
-    let may_send = slot.is_ok()
+    // Whoever may not send any more does not wait behind others' answers either: its deliveries would pass for sent
+    // before they are released.
+    let left = send_by.saturating_sub(plane.clock.monotonic());
+    // A closed semaphore cannot happen: nobody closes it; without a slot nothing is sent.
+    let slot = tokio::time::timeout(left, account.requests.acquire()).await;
+    let may_send = matches!(slot, Ok(Ok(_)))
         && super::may_send(plan, plane)
         && plane.clock.monotonic() < send_by
         && plane.limits.are_fresh(&permits);
