@@ -16,8 +16,10 @@ use dispatch_tests::support::{
 
 use crate::plan::{Blow, Strike};
 
-/// The processes of a run: two that answer the API and schedule, three that send.
-pub(crate) const ROLES: [&str; 5] = ["api,scheduler", "api,scheduler", "worker", "worker", "worker"];
+/// The processes of a run: two that answer the API and schedule, three that send, one that takes callbacks.
+pub(crate) const ROLES: [&str; 6] = ["api,scheduler", "api,scheduler", "worker", "worker", "worker", CALLBACKS];
+/// The role of the one that takes callbacks.
+pub(crate) const CALLBACKS: &str = "callbacks";
 /// The ones that answer the API.
 pub(crate) const API_MEMBERS: usize = 2;
 /// What an orchestrator grants a process that was told to end.

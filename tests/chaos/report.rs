@@ -1,7 +1,7 @@
 //! What a run came to: a page of figures, and what must hold.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     time::Duration,
 };
@@ -11,7 +11,10 @@ use dispatch_tests::support::{
     checker::{self, BehindGates, Books, Closing, Faults},
     stage::RUNS,
 };
-use dispatch_workers::sandbox::witness::{WitnessLine, WitnessVerdict};
+use dispatch_workers::sandbox::{
+    CallbackCounts,
+    witness::{WitnessLine, WitnessVerdict},
+};
 
 use crate::{audience::BATCH_MAX, fleet::Blows};
 
@@ -58,6 +61,25 @@ impl Erased {
     }
 }
 
+/// What providers told, and what of it the ledger has: messages by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) told: CallbackCounts,
+    pub(crate) applied: BTreeMap<String, u64>,
+}
+
+impl Heard {
+    /// Kinds that the ledger has more of than were told, or fewer by more than `fewer_max`.
+    fn wrong(&self, fewer_max: u64) -> Vec<String> {
+        let applied = |kind: &String| self.applied.get(kind).copied().unwrap_or(0);
+        let kinds = self.told.told.keys().chain(self.applied.keys()).collect::<BTreeSet<_>>();
+        let told = |kind: &String| self.told.told.get(kind).copied().unwrap_or(0);
+        let is_wrong = |kind: &&String| !(told(kind).saturating_sub(fewer_max)..=told(kind)).contains(&applied(kind));
+        let wrong = kinds.into_iter().filter(is_wrong);
+        wrong.map(|kind| format!("{kind}: told of {}, applied to {}", told(kind), applied(kind))).collect()
+    }
+}
+
 /// How fast an account was at its fastest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
@@ -93,6 +115,7 @@ pub(crate) struct Report {
     pub(crate) recovered: BTreeMap<String, i64>,
     pub(crate) blows: Blows,
     pub(crate) watched: Watched,
+    pub(crate) heard: Heard,
     /// Processes that did not end well when they were told to in the end.
     pub(crate) badly: u64,
 }
@@ -125,6 +148,13 @@ impl Report {
             (self.erased.count(DeliveryState::Accepted), self.erased.count(DeliveryState::UnknownFinal));
         let seen = self.erased.accepted.len();
         assert!(known <= seen && seen <= known + open, "{:?}", self.erased);
+        let taken_and_undecided: u64 = self.compared.figures.values().map(|figures| figures.undecided_accepted).sum();
+        assert_eq!(taken_and_undecided, 0, "callbacks told that these were accepted");
+        assert_eq!(self.heard.told.pending, 0, "a callback that nobody took");
+        assert!(self.heard.told.refused > 0, "forged callbacks are refused");
+        // What is told of a copy adds nothing, and where only an address tells who it is, nothing is known of the erased.
+        let fewer_max = self.compared.figures.values().map(|figures| figures.extra).sum::<u64>() + seen as u64;
+        assert_eq!(self.heard.wrong(fewer_max), Vec::<String>::new());
         assert_eq!(self.badly + self.blows.ended_badly, 0, "a process that is told to end does so in good order");
     }
 }
@@ -193,6 +223,11 @@ impl fmt::Display for Report {
             self.behind.begun_after.len(),
             self.behind.announced,
             self.behind.late.len()
+        )?;
+        writeln!(
+            f,
+            "callbacks taken {}, forged and refused {}, told {:?}, applied {:?}",
+            self.heard.told.taken, self.heard.told.refused, self.heard.told.told, self.heard.applied
         )?;
         for Pace { account, limit, in_a_second, .. } in &self.paces {
             writeln!(f, "{account}: {in_a_second} in its busiest second, limit {limit}")?;

@@ -18,6 +18,7 @@ use dispatch_engine::{
 use dispatch_schemas::{ids::CampaignId, states::DeliveryState};
 use dispatch_tests::support::{
     checker::{self, Books, Claims, Closing, Entry},
+    engine_process::free_address,
     fault_proxy::Network,
     platform::{Platform, api_key},
     sandbox::name_of,
@@ -31,10 +32,10 @@ use tokio::task::JoinSet;
 
 use crate::{
     audience::{Audience, accounts, audiences},
-    fleet::{Fleet, Member, ROLES},
+    fleet::{CALLBACKS, Fleet, Member, ROLES},
     plan::{Outage, Plan, What},
     platform_calls::Caller,
-    report::{Pace, Report, Watched},
+    report::{Heard, Pace, Report, Watched},
 };
 
 /// What the providers do wrong: about one request in ten. A request to wait, and a web page in place of an answer,
@@ -44,6 +45,8 @@ const FAULTS: &str = "accept_then_drop=0.02, accept_slow=0.01, throttle=0.002, u
 /// What they do wrong afterwards: all the same, but for the page.
 const FAULTS_AFTERWARDS: &str = "accept_then_drop=0.02, accept_slow=0.01, throttle=0.001, unavailable=0.001, \
     fail_before=0.02, fail_after_accept=0.02, drop_before=0.015, half_answer=0.015";
+/// What becomes of messages, and how it is told: much of it twice, late and in any order.
+const CALLBACKS_TELL: &str = "doubled=0.2, reordered=0.3, late=0.1, forged=0.01";
 /// How long an unknown outcome may be asked about: longer than anything that is away.
 const EVIDENCE_WINDOW_MS: u64 = 20_000;
 const TENANT: &str = "shop";
@@ -103,6 +106,8 @@ impl Run {
         let key = api_key(&opened, TENANT).await;
         opened.ledger.close().await;
 
+        let callbacks_address = free_address();
+        stage.sandbox.call_back(&format!("http://{callbacks_address}/callbacks"), CALLBACKS_TELL).await;
         let mut members = Vec::new();
         for (nth, roles) in ROLES.into_iter().enumerate() {
             let folder = stage.folder().join(format!("process-{nth}"));
@@ -110,6 +115,10 @@ impl Run {
             let mut variables = shared_variables();
             let journal = folder.join("journal").display().to_string();
             variables.push(("DISPATCH_WORKERS__JOURNAL_FOLDER".to_owned(), journal));
+            if roles == CALLBACKS {
+                let kinds = accounts.map(|account| account.kind);
+                variables.extend(stage.callback_variables(&kinds, callbacks_address));
+            }
             let log = folder.join("log");
             members.push(Member::new(roles, stage.settings_file.clone(), variables, log, &services).await);
         }
@@ -219,13 +228,15 @@ impl Run {
         (closings, wished)
     }
 
-    /// Waits until everything is final.
+    /// Waits until everything is final, and all that providers tell is applied.
     async fn drain(&mut self, clock: &SystemClock) {
         let deadline = clock.monotonic() + DRAINED_WITHIN;
         loop {
             self.fleet.go_on(clock.monotonic());
             let looks = self.window.campaigns().await;
-            if looks.as_ref().is_ok_and(|looks| looks.iter().all(|look| look.ended)) {
+            let told = self.stage.sandbox.told().await;
+            let is_heard = told.pending == 0 && self.stage.spool_is_empty();
+            if is_heard && looks.as_ref().is_ok_and(|looks| looks.iter().all(|look| look.ended)) {
                 return;
             }
             for look in looks.iter().flatten().filter(|look| look.paused) {
@@ -234,7 +245,7 @@ impl Run {
             }
             if clock.monotonic() > deadline {
                 // The comparison says who is lost.
-                eprintln!("not drained: {looks:#?}");
+                eprintln!("not drained: {looks:#?}, {told:?}");
                 return;
             }
             tokio::time::sleep(TICK * 10).await;
@@ -248,6 +259,13 @@ impl Run {
         let attempts = self.window.attempts().await;
         let tokens: Vec<_> = attempts.iter().map(|attempt| attempt.token).collect();
         let books = Books::read_with(opened.ledger.as_ref(), &tokens, tenant, &self.campaigns).await;
+        let platform = Platform::new(&opened, TENANT).await;
+        let mut heard = Heard { told: self.stage.sandbox.told().await, ..Heard::default() };
+        for campaign in self.campaigns.iter() {
+            for (kind, count) in platform.progress(*campaign).await.reported {
+                *heard.applied.entry(kind).or_default() += count;
+            }
+        }
         opened.ledger.close().await;
         let witness = self.stage.sandbox.lines();
         let claims = Claims::new(attempts.iter().map(|attempt| (attempt.token, attempt.claimed_at_ms)));
@@ -278,6 +296,7 @@ impl Run {
             behind: checker::behind(closings, &witness, &claims),
             undecided: undecided(&books, closings),
             closings: closings.to_vec(),
+            heard,
             erased: crate::report::Erased::of(&books, &witness, &erased.collect::<HashSet<_>>()),
             paces: paces.collect(),
             recovered: self.window.recovered().await.into_iter().collect(),

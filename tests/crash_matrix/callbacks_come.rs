@@ -103,7 +103,7 @@ async fn hears_all(scene: &Scene, listener: &Listener) {
     let process = scene.takes_callbacks(&listener.variables);
     let told = wait::until("everything is told and applied", WITHIN, async || {
         let told = scene.stage.sandbox.told().await;
-        (told.pending == 0 && scene.spool_is_empty()).then_some(told)
+        (told.pending == 0 && scene.stage.spool_is_empty()).then_some(told)
     })
     .await;
     assert!(process.terminate().success(), "a process that takes callbacks ends in good order");
@@ -145,7 +145,7 @@ async fn what_got_no_answer_is_settled_by_callbacks() {
         let worker = scene.start_hearing(&change).await;
         scene.settled().await;
         wait::until("everything is told and applied", WITHIN, async || {
-            (scene.stage.sandbox.told().await.pending == 0 && scene.spool_is_empty()).then_some(())
+            (scene.stage.sandbox.told().await.pending == 0 && scene.stage.spool_is_empty()).then_some(())
         })
         .await;
         assert!(worker.terminate().success());

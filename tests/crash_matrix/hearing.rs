@@ -60,12 +60,6 @@ impl Scene {
         process
     }
 
-    /// Whether everything that was taken is applied.
-    pub(crate) fn spool_is_empty(&self) -> bool {
-        std::fs::read_dir(self.stage.spool_folder())
-            .is_ok_and(|files| files.filter_map(Result::ok).all(|file| file.file_name() == "lock"))
-    }
-
     /// How many recipients the ledger knows a report of, by kind; in one process, when no engine runs.
     pub(crate) async fn reported(&self) -> BTreeMap<String, u64> {
         let own = match &self.opened {

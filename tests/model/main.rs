@@ -45,6 +45,7 @@
 //! | variant | provider | policy |
 //! |---|---|---|
 //! | A | remembers a key for a while | `verify`, `at_least_once` once the key is old |
+//! | A with a log | the same, and its log is asked for what it shows once the key is old or the campaign cancelled | `verify`, `at_least_once` |
 //! | B | takes our id, has a log | `verify`, `at_least_once` once the log is too old |
 //! | C | echoes our id in callbacks | `at_most_once` (the same as `verify`), `at_least_once` |
 //! | C with a log | echoes, and its log is asked | `verify` |

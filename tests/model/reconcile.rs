@@ -31,16 +31,20 @@ pub(crate) enum Decision {
 pub(crate) fn decide(variant: &Variant, state: &State) -> Option<Decision> {
     let ledger = &state.ledger;
     let has_settled = state.has_settled();
+    // The log is asked by the key; where the provider looks at none, by the delivery.
+    let asked = ledger.key.map(|key| key.first);
+    let rows = || state.made().iter().filter(|attempt| attempt.has_used_key(asked));
     if variant.provider.memory == Memory::ForAWhile {
         let is_safe = !ledger.has_old_key() || variant.has(Flaw::KeyOutlivesItsTime);
         if ledger.closing != Closing::Campaign && is_safe {
             return Some(Decision::AskAgain);
         }
+        // How late this log is nobody says, so that it shows nothing proves nothing.
+        if variant.provider.log == Log::Asked && rows().any(Attempt::is_taken) {
+            return Some(Decision::Found);
+        }
     } else if variant.provider.log == Log::Asked && !ledger.has_old_key() {
         let may_look = has_settled || variant.has(Flaw::AbsentBelievedEarly);
-        // The log is asked by the key; where the provider looks at none, by the delivery.
-        let asked = ledger.key.map(|key| key.first);
-        let rows = || state.made().iter().filter(|attempt| attempt.has_used_key(asked));
         let finding = if rows().any(Attempt::is_taken) {
             Decision::Found
         } else if rows().next().is_some() {

@@ -68,6 +68,8 @@ pub(crate) enum Storage {
 /// A: remembers the key of a request for a while (Brevo e-mail).
 const A: Provider =
     Provider { memory: Memory::ForAWhile, refusals: Refusals::LeaveTheKey, log: Log::None, calls_back: true };
+/// A with the log that the engine asks once the key can't be asked with any more.
+const A_WITH_LOG: Provider = Provider { log: Log::Asked, ..A };
 /// B: takes our id for good, and has a log (Infobip).
 const B: Provider =
     Provider { memory: Memory::ForGood, refusals: Refusals::LeaveTheKey, log: Log::Asked, calls_back: true };
@@ -88,6 +90,8 @@ const fn variant(provider: Provider, policy: UnknownPolicy) -> Variant {
 /// The variants, by what is said of them.
 impl Variant {
     pub(crate) const KEY_FOR_A_WHILE: Self = variant(A, UnknownPolicy::Verify);
+    const KEY_AND_LOG: Self = variant(A_WITH_LOG, UnknownPolicy::Verify);
+    const KEY_AND_LOG_AT_LEAST_ONCE: Self = variant(A_WITH_LOG, UnknownPolicy::AtLeastOnce);
     pub(crate) const CLIENT_ID: Self = variant(B, UnknownPolicy::Verify);
     pub(crate) const ECHO_AT_MOST_ONCE: Self = variant(C, UnknownPolicy::AtMostOnce);
     pub(crate) const ECHO_AT_LEAST_ONCE: Self = variant(C, UnknownPolicy::AtLeastOnce);
@@ -141,6 +145,12 @@ impl Model for Variant {
 #[test]
 fn a_key_that_is_remembered_for_a_while_is_asked_again() {
     must_hold("A, verify", Variant::KEY_FOR_A_WHILE, 454_040);
+}
+
+#[test]
+fn a_log_that_shows_a_request_is_believed() {
+    must_hold("A with a log, verify", Variant::KEY_AND_LOG, 469_146);
+    must_hold("A with a log, at least once", Variant::KEY_AND_LOG_AT_LEAST_ONCE, 653_664);
 }
 
 #[test]

@@ -123,6 +123,13 @@ impl Stage {
         self.folder.path().join("callbacks")
     }
 
+    /// Whether no callback waits to be told to the ledger.
+    #[must_use]
+    pub fn spool_is_empty(&self) -> bool {
+        std::fs::read_dir(self.spool_folder())
+            .is_ok_and(|files| files.filter_map(Result::ok).all(|file| file.file_name() == "lock"))
+    }
+
     /// The ledger's file.
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {

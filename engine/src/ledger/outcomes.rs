@@ -48,9 +48,12 @@ impl Repeats {
 /// How long a delivery waits whose repeat was refused, before anything else is tried.
 const REFUSED_REPEAT_WAITS_MS: i64 = 5_000;
 
-/// How long a delivery waits whose repeat got a "duplicate" that proves nothing. Asking again would tell the same, so by
-/// then a key that is remembered for a while must be too old to be asked with, and a log must have settled.
+/// How long a delivery with a key of its own waits whose repeat got a "duplicate" that proves nothing: until a log that
+/// did not have the message before must have settled.
 const UNPROVEN_DUPLICATE_WAITS_MS: i64 = 15 * 60_000;
+
+/// The detail of a delivery whose repeat got a "duplicate" that proves nothing.
+pub(super) const UNPROVEN_DUPLICATE: &str = "duplicate";
 
 /// What is known of earlier requests with the key that a delivery has now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -202,9 +205,12 @@ fn next_when_doubted(outcome: &Outcome, repeats: Repeats, now_ms: i64) -> Next<'
     match outcome {
         // An earlier repeat was refused: this may be that one's key as well as the key of what may have been accepted.
         Outcome::Duplicate => Next {
-            next_at_ms: Some(now_ms.saturating_add(UNPROVEN_DUPLICATE_WAITS_MS)),
+            next_at_ms: Some(now_ms.saturating_add(match repeats {
+                Repeats::Each => UNPROVEN_DUPLICATE_WAITS_MS,
+                Repeats::Whole => REFUSED_REPEAT_WAITS_MS,
+            })),
             attempts: 1,
-            ..Next::new(DeliveryState::Unknown, "duplicate")
+            ..Next::new(DeliveryState::Unknown, UNPROVEN_DUPLICATE)
         },
         // Even what was not tried now counts, so that asking again comes to an end.
         Outcome::Failed(code) | Outcome::Unsendable(code) => Next {

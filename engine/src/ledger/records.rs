@@ -296,4 +296,6 @@ pub struct UnknownDelivery {
     pub first_sent_at_ms: i64,
     /// Tries that counted.
     pub attempts: u32,
+    /// Whether its provider called its last request a duplicate, and that proved nothing: it would say so again.
+    pub is_duplicate: bool,
 }

@@ -1,8 +1,9 @@
 //! What becomes of a delivery whose outcome is unknown.
 //!
-//! By the provider's class: a key it remembers is asked again (A), a log that knows our id is looked at (B), and where
-//! there is neither, evidence is waited for and then the campaign's policy decides (C, D). "Absent" is believed only
-//! once the outcome has settled. All times count from the first use of the delivery's key.
+//! By the provider's class: a key it remembers is asked again, and where that tells nothing any more, its log (A); a log
+//! that knows our id is looked at (B); and where there is neither, evidence is waited for and then the campaign's policy
+//! decides (C, D). "Absent" is believed only once the outcome has settled, and of class A's log never, for nobody says how
+//! late it may be. All times count from the first use of the delivery's key.
 //!
 //! Works beside the scheduler, because a provider's log may take its time.
 
@@ -123,7 +124,7 @@ impl Reconciler {
         for (brief, group) in groups {
             let verdicts = match account {
                 None => each(group, |_| Verdict::Later(now_ms + HELD_LOOK_MS)),
-                Some(account) if self.must_look_up(account, group, now_ms) => {
+                Some(account) if self.must_look_up(brief, account, group, now_ms) => {
                     asked.push((brief, group));
                     continue;
                 }
@@ -135,7 +136,7 @@ impl Reconciler {
         let mut room = LOOK_UPS_MAX * account.provider.questions_per_request();
         let fits = asked.iter().take_while(|(_, group)| {
             let had_room = room > 0;
-            room = room.saturating_sub(group.deliveries.len() * usize::from(keys_of(group)));
+            room = room.saturating_sub(questions_about(account, group));
             had_room
         });
         let fits = fits.count();
@@ -168,11 +169,20 @@ impl Reconciler {
         Ok(())
     }
 
-    fn must_look_up(&self, account: &Account, group: &UnknownGroup, now_ms: i64) -> bool {
-        let first = group.deliveries.iter().map(|delivery| delivery.first_sent_at_ms).min().unwrap_or(now_ms);
-        matches!(account.contract().class, Class::ClientId)
-            && now_ms >= self.settled_at_ms(group)
-            && now_ms < first.saturating_add(LOG_KEPT_MS)
+    fn must_look_up(&self, brief: &CampaignBrief, account: &Account, group: &UnknownGroup, now_ms: i64) -> bool {
+        match account.contract().class {
+            Class::ClientId => {
+                let first = group.deliveries.iter().map(|delivery| delivery.first_sent_at_ms).min().unwrap_or(now_ms);
+                now_ms >= self.settled_at_ms(group) && now_ms < first.saturating_add(LOG_KEPT_MS)
+            }
+            // The key of its request was forgotten with it.
+            Class::KeyWithTtl { .. } if group.is_forgotten => false,
+            Class::KeyWithTtl { safe_for } => {
+                brief.state == CampaignState::Cancelled
+                    || group.deliveries.iter().any(|delivery| !may_be_asked_again(delivery, safe_for, now_ms))
+            }
+            Class::EchoOnly | Class::Nothing => false,
+        }
     }
 
     fn settled_at_ms(&self, group: &UnknownGroup) -> i64 {
@@ -191,28 +201,22 @@ impl Reconciler {
         match account.contract().class {
             // The key of its request was forgotten with it.
             Class::KeyWithTtl { .. } if group.is_forgotten => self.by_policy(brief, group, delivery, now_ms),
-            Class::KeyWithTtl { safe_for } => {
-                let is_safe = now_ms < delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()));
-                match brief.state {
-                    // The key may be forgotten before it goes on; then the policy decides.
-                    CampaignState::Running if is_safe && brief.held(now_ms).is_some() => {
-                        Verdict::Later(now_ms + HELD_LOOK_MS)
-                    }
-                    CampaignState::Running if is_safe => Verdict::AskAgain,
-                    CampaignState::Paused if is_safe => Verdict::Later(now_ms + HELD_LOOK_MS),
-                    _ => self.by_policy(brief, group, delivery, now_ms),
-                }
-            }
+            Class::KeyWithTtl { .. } => match brief.state {
+                // The key may be forgotten before it goes on; then its log is asked.
+                CampaignState::Running if brief.held(now_ms).is_none() => Verdict::AskAgain,
+                CampaignState::Running | CampaignState::Paused => Verdict::Later(now_ms + HELD_LOOK_MS),
+                _ => self.by_policy(brief, group, delivery, now_ms),
+            },
             Class::ClientId if now_ms < self.settled_at_ms(group) => Verdict::Later(self.settled_at_ms(group)),
             Class::ClientId => with_same_key(self.by_policy(brief, group, delivery, now_ms)),
             Class::EchoOnly | Class::Nothing => self.by_policy(brief, group, delivery, now_ms),
         }
     }
 
-    /// Class B: what the provider's log says. Each request asks about as many deliveries as the log takes, whichever
-    /// requests and campaigns they were in.
+    /// What the provider's log says. Each request asks as many questions as the log takes, whichever requests and
+    /// campaigns they are about.
     async fn look_up(&self, account: &Account, groups: &[(&CampaignBrief, &UnknownGroup)]) -> Result<(), LedgerError> {
-        let questions: Vec<Question> = groups.iter().flat_map(|(_, group)| self.questions(group)).collect();
+        let questions: Vec<Question> = groups.iter().flat_map(|(_, group)| self.questions(account, group)).collect();
         let mut findings = Vec::with_capacity(questions.len());
         for asked in questions.chunks(account.provider.questions_per_request()) {
             match account.provider.look_up(asked).await {
@@ -228,13 +232,21 @@ impl Reconciler {
             tokio::time::sleep(LOOK_UP_EVERY).await;
         }
         let now_ms = self.clock.now_ms();
-        let mut findings = findings.into_iter();
+        let mut findings = findings.as_slice();
         for (brief, group) in groups {
+            let of_group;
+            (of_group, findings) = findings.split_at(questions_about(account, group).min(findings.len()));
+            let mut of_each = of_group.chunks(usize::from(keys_of(group))).cycle();
             let verdicts = each(group, |delivery| {
-                let found: Option<Vec<Finding>> = findings.by_ref().take(usize::from(keys_of(group))).collect();
-                match found.map(telling) {
-                    Some(finding) => self.by_log(brief, group, delivery, finding, now_ms),
-                    None => Verdict::Later(now_ms + ASK_LATER_MS),
+                let found = of_each.next().unwrap_or_default();
+                let finding = found.iter().cloned().collect::<Option<Vec<Finding>>>().map(telling);
+                match (account.contract().class, finding) {
+                    (Class::KeyWithTtl { safe_for }, finding) => {
+                        let finding = finding.unwrap_or(Finding::CannotTell);
+                        self.by_log_of_requests(brief, group, delivery, (finding, safe_for), now_ms)
+                    }
+                    (_, Some(finding)) => self.by_log(brief, group, delivery, finding, now_ms),
+                    (_, None) => Verdict::Later(now_ms + ASK_LATER_MS),
                 }
             });
             self.settle(brief, group, &verdicts).await?;
@@ -242,17 +254,44 @@ impl Reconciler {
         Ok(())
     }
 
-    fn questions(&self, group: &UnknownGroup) -> impl Iterator<Item = Question> {
+    /// Class A is asked about the whole request, B about each delivery under each of its keys.
+    fn questions(&self, account: &Account, group: &UnknownGroup) -> impl Iterator<Item = Question> {
         let keys = |delivery: &UnknownDelivery| {
             let (seq, epoch) = (delivery.seq, delivery.key_epoch);
             (0..keys_of(group)).map(move |nth| (seq, epoch.saturating_add(nth)))
         };
-        group.deliveries.iter().flat_map(keys).map(|(seq, epoch)| Question {
+        let all = group.deliveries.iter().flat_map(keys).map(|(seq, epoch)| Question {
             key: self.send_keys.make(group.campaign, seq, epoch),
             batch_key: SendKeys::batch_key(group.root_token),
             token: group.token,
             claimed_at_ms: group.claimed_at_ms,
-        })
+        });
+        all.take(questions_about(account, group))
+    }
+
+    /// Class A, where the key can't be asked with any more. Its log proves what it shows and nothing else: then the
+    /// policy decides, once the key is forgotten.
+    fn by_log_of_requests(
+        &self,
+        brief: &CampaignBrief,
+        group: &UnknownGroup,
+        delivery: &UnknownDelivery,
+        (finding, safe_for): (Finding, Duration),
+        now_ms: i64,
+    ) -> Verdict {
+        if let Finding::Accepted { provider_id } = finding {
+            return Verdict::Accepted { evidence: "log", provider_id };
+        }
+        // Later each time, because what a log has not shown for long it will hardly show soon.
+        let again_ms = now_ms + ASK_LATER_MS.max(now_ms - group.claimed_at_ms);
+        let safe_until_ms = safe_until_ms(delivery, safe_for);
+        if now_ms < safe_until_ms && brief.state != CampaignState::Cancelled {
+            return Verdict::Later(again_ms.min(safe_until_ms));
+        }
+        match self.by_policy(brief, group, delivery, now_ms) {
+            Verdict::Later(at_ms) => Verdict::Later(again_ms.min(at_ms)),
+            other => other,
+        }
     }
 
     fn by_log(
@@ -293,6 +332,23 @@ impl Reconciler {
             CampaignState::Paused if may_resend => Verdict::Later(now_ms + HELD_LOOK_MS),
             _ => Verdict::Later(evidence_ends_ms),
         }
+    }
+}
+
+fn safe_until_ms(delivery: &UnknownDelivery, safe_for: Duration) -> i64 {
+    delivery.first_sent_at_ms.saturating_add(ms(safe_for.as_millis()))
+}
+
+/// Class A: whether asking again with the key may tell anything, and can do no harm.
+fn may_be_asked_again(delivery: &UnknownDelivery, safe_for: Duration, now_ms: i64) -> bool {
+    !delivery.is_duplicate && now_ms < safe_until_ms(delivery, safe_for)
+}
+
+/// How many questions an account's log is asked about a request.
+fn questions_about(account: &Account, group: &UnknownGroup) -> usize {
+    match account.contract().class {
+        Class::KeyWithTtl { .. } => 1,
+        Class::ClientId | Class::EchoOnly | Class::Nothing => group.deliveries.len() * usize::from(keys_of(group)),
     }
 }
 

@@ -181,10 +181,13 @@ pub(crate) async fn a_duplicate_after_a_refused_repeat_proves_nothing(fixture: &
     for seq in [0, 1] {
         sending.assert_stands(seq, DeliveryState::Unknown, "duplicate").await;
     }
-    world.clock.advance(i64::try_from(KEY_SAFE_FOR.as_millis()).unwrap());
-    assert!(sending.unknown_due().await.is_empty(), "asking again would tell the same");
-    world.clock.advance(120_000);
-    assert!(sending.unknown_due().await.remove(0).root_token == token, "the policy decides");
+    world.clock.advance(5_000);
+    let group = sending.unknown_due().await.remove(0);
+    assert!(group.root_token == token && group.deliveries.iter().all(|delivery| delivery.is_duplicate));
+    sending.settle_all(group.attempt, &[0, 1], &Verdict::Later(world.now_ms() + 1_000)).await;
+    world.clock.advance(1_000);
+    let group = sending.unknown_due().await.remove(0);
+    assert!(group.deliveries.iter().all(|delivery| delivery.is_duplicate), "asking again would still tell the same");
 }
 
 pub(crate) async fn a_refused_repeat_is_remembered_through_a_lost_one(fixture: &dyn Fixture) {

@@ -58,6 +58,8 @@ pub struct Figures {
     pub undecided: u64,
     /// Of these, those to whom no fault of the provider happened: only an engine that was killed explains them.
     pub undecided_by_kill: u64,
+    /// Of these, those whose message was accepted, says the witness.
+    pub undecided_accepted: u64,
 }
 
 /// A comparison.
@@ -155,6 +157,7 @@ fn judge(entry: &Entry, seen: &Seen, report: &mut Report) {
         DeliveryState::UnknownFinal => {
             figures.undecided += 1;
             figures.undecided_by_kill += u64::from(seen.ambiguous == 0);
+            figures.undecided_accepted += u64::from(seen.accepted > 0);
         }
         _ => {}
     }

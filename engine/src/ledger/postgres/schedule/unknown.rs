@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 
 use crate::ledger::{
     Result, UnknownDelivery, UnknownGroup, Verdict, columns,
+    outcomes::UNPROVEN_DUPLICATE,
     postgres::{
         claims::{record::forget_messages, stop_reasons, token},
         deliveries::{Kept, Numbers, among, ascending, beside},
@@ -62,6 +63,7 @@ pub(super) async fn due(pool: &PgPool, now_ms: i64, attempts_max: u32) -> Result
                     seq: delivery.seq,
                     key_epoch: delivery.key_epoch,
                     attempts: delivery.attempts,
+                    is_duplicate: delivery.is_duplicate,
                 })
                 .collect(),
         });
@@ -74,13 +76,15 @@ struct Unknown {
     key_epoch: u8,
     attempts: u32,
     first_sent_at_ms: Option<i64>,
+    is_duplicate: bool,
 }
 
 /// An attempt's unknown deliveries, ascending, each with the token of its key.
 async fn unknown_of(pool: &PgPool, kept: Kept, attempt: AttemptId, seqs: &[i64]) -> Result<Vec<(Unknown, Vec<u8>)>> {
     let numbers = Numbers::of(seqs);
     let sql = format!(
-        "SELECT d.seq, d.key_epoch, d.attempts, d.first_sent_at_ms, r.token AS root_token
+        "SELECT d.seq, d.key_epoch, d.attempts, d.first_sent_at_ms, d.detail = '{UNPROVEN_DUPLICATE}' AS is_duplicate,
+                r.token AS root_token
            FROM delivery d JOIN attempt r ON r.id = d.root_id
           WHERE d.month = $1 AND d.campaign_id = $2 AND d.attempt_id = $3 AND d.state = 'unknown' AND {}
           ORDER BY d.seq",
@@ -95,6 +99,7 @@ async fn unknown_of(pool: &PgPool, kept: Kept, attempt: AttemptId, seqs: &[i64])
                 key_epoch: u8::try_from(row.try_get::<i16, _>("key_epoch")?).unwrap_or(u8::MAX),
                 attempts: u32::try_from(row.try_get::<i16, _>("attempts")?).unwrap_or(0),
                 first_sent_at_ms: row.try_get("first_sent_at_ms")?,
+                is_duplicate: row.try_get("is_duplicate")?,
             };
             Ok((delivery, row.try_get("root_token")?))
         })

@@ -9,6 +9,7 @@ use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use crate::ledger::{
     LedgerError, Result, UnknownDelivery, UnknownGroup, Verdict,
+    outcomes::UNPROVEN_DUPLICATE,
     sqlite::{claims, tally::Moves},
     verdicts::{provider_id, settled},
 };
@@ -18,7 +19,8 @@ pub(super) async fn due(readers: &SqlitePool, now_ms: i64, attempts_max: u32) ->
     // The list of states is what the partial index says of itself; without it the table would be scanned.
     let rows = sqlx::query(
         "SELECT d.campaign_id, d.seq, d.key_epoch, d.attempts, d.attempt_id, a.token, a.claimed_at_ms, a.forgotten,
-                coalesce(d.first_sent_at_ms, a.claimed_at_ms) AS first_sent_at_ms, r.token AS root_token
+                coalesce(d.first_sent_at_ms, a.claimed_at_ms) AS first_sent_at_ms, d.detail = ?3 AS is_duplicate,
+                r.token AS root_token
            FROM (SELECT DISTINCT attempt_id FROM delivery
                   WHERE state IN ('retry_wait', 'unknown') AND state = 'unknown' AND next_at_ms <= ?1 LIMIT ?2) due
                 CROSS JOIN attempt a ON a.id = due.attempt_id
@@ -29,6 +31,7 @@ pub(super) async fn due(readers: &SqlitePool, now_ms: i64, attempts_max: u32) ->
     )
     .bind(now_ms)
     .bind(attempts_max)
+    .bind(UNPROVEN_DUPLICATE)
     .fetch_all(readers)
     .await?;
     let mut groups: Vec<UnknownGroup> = Vec::new();
@@ -39,6 +42,7 @@ pub(super) async fn due(readers: &SqlitePool, now_ms: i64, attempts_max: u32) ->
             key_epoch: u8::try_from(row.try_get::<i64, _>("key_epoch")?).unwrap_or(u8::MAX),
             first_sent_at_ms: row.try_get("first_sent_at_ms")?,
             attempts: row.try_get("attempts")?,
+            is_duplicate: row.try_get("is_duplicate")?,
         };
         match groups.last_mut() {
             Some(group) if group.attempt == attempt => group.deliveries.push(delivery),
