@@ -165,7 +165,8 @@ async fn hear(ledger: &PostgresLedger) {
     };
     ledger.unseen(&[[1; 16]]).await.unwrap();
     ledger.reported("main", &[(CAMPAIGN, 1), (CAMPAIGN, 60)]).await.unwrap();
-    ledger.reported_in("main", &[SendKey([1; 16])]).await.unwrap();
+    ledger.members("main", &[SendKey([1; 16])]).await.unwrap();
+    ledger.addresses(&[(CAMPAIGN, 1), (CAMPAIGN, 60)]).await.unwrap();
     // Two that are claimed, and one that nobody tried.
     ledger.apply(&[report(1, 40), report(2, 45), report(3, 60)], &[orphan], 1).await.unwrap();
     let found = Revisited { found: vec![report(9, 61)], missed: vec![([8; 16], Some(1))] };

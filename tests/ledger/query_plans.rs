@@ -115,7 +115,8 @@ async fn hear(world: &World, sending: &Sending<'_>) {
     };
     ledger.unseen(&[[1; 16]]).await.unwrap();
     ledger.reported(ACCOUNT, &[(sending.id, 1), (sending.id, 20)]).await.unwrap();
-    ledger.reported_in(ACCOUNT, &[SendKey([1; 16])]).await.unwrap();
+    ledger.members(ACCOUNT, &[SendKey([1; 16])]).await.unwrap();
+    ledger.addresses(&[(sending.id, 1), (sending.id, 20)]).await.unwrap();
     ledger.apply(&[report(1, 2), report(2, 20), report(3, 30)], &[orphan], now_ms).await.unwrap();
     let found = Revisited { found: vec![report(9, 21)], missed: vec![([8; 16], Some(now_ms))] };
     ledger.revisit(&found, now_ms).await.unwrap();

@@ -4,13 +4,13 @@
 //! for it are marked as applied, so whatever dies in between, the gate is closed once more and the report counted once.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use dispatch_schemas::{
-    ids::TenantId,
+    ids::{CampaignId, TenantId},
     states::{Channel, FactKind, StopReason},
 };
 use dispatch_workers::{
@@ -61,11 +61,14 @@ pub(super) struct Arrived<'a> {
     event: &'a Event,
     callback: &'a Callback,
     channel: Channel,
-    /// Its address in the form contacts have.
-    address: Option<String>,
 }
 
 impl Arrived<'_> {
+    /// Its address in the form contacts have.
+    fn address(&self) -> Option<String> {
+        normal(self.channel, self.event.address.as_deref()?)
+    }
+
     /// When it happened, as far as that can be.
     fn at_ms(&self) -> i64 {
         let arrived_at_ms = self.callback.arrived_at_ms;
@@ -134,12 +137,7 @@ impl Applier {
         let arrived: Vec<Arrived<'_>> = read
             .iter()
             .flat_map(|(callback, channel, events)| {
-                events.iter().map(|event| Arrived {
-                    event,
-                    callback,
-                    channel: *channel,
-                    address: event.address.as_deref().and_then(|address| normal(*channel, address)),
-                })
+                events.iter().map(|event| Arrived { event, callback, channel: *channel })
             })
             .collect();
         for together in arrived.chunks(TOGETHER_MAX) {
@@ -149,10 +147,14 @@ impl Applier {
     }
 
     async fn apply_together(&self, arrived: &[Arrived<'_>]) -> Result<()> {
-        let ids: Vec<_> = arrived.iter().map(|one| one.event.id).collect();
-        let mut unseen = self.ledger.unseen(&ids).await?;
+        // A report that comes again must not close a gate that was opened since. All others are told apart when they are
+        // applied.
+        let asking: Vec<_> = arrived.iter().filter(|one| one.event.closes.is_some()).map(|one| one.event.id).collect();
+        let unseen = self.ledger.unseen(&asking).await?;
+        let is_new = |one: &Arrived<'_>| one.event.closes.is_none() || unseen.contains(&one.event.id);
+        let mut here = HashSet::with_capacity(arrived.len());
         // The first of its id counts.
-        let new: Vec<&Arrived<'_>> = arrived.iter().filter(|one| unseen.remove(&one.event.id)).collect();
+        let new: Vec<&Arrived<'_>> = arrived.iter().filter(|one| here.insert(one.event.id) && is_new(one)).collect();
         let mut by_account: BTreeMap<&str, Vec<&Arrived<'_>>> = BTreeMap::new();
         for one in &new {
             by_account.entry(&one.callback.account).or_default().push(one);
@@ -161,14 +163,15 @@ impl Applier {
         for (account, arrived) in &by_account {
             let searches: Vec<Search<'_>> = arrived
                 .iter()
-                .map(|one| Search { traces: &one.event.traces, address: one.address.as_deref() })
+                .map(|one| Search { traces: &one.event.traces, address: one.event.address.as_deref() })
                 .collect();
             let found = find(self.ledger.as_ref(), &self.send_keys, account, &searches).await?;
             let tenants = self.tenants_of_nobodys(account, arrived.iter().copied().zip(&found)).await?;
+            let addresses = self.addresses_to_close(arrived.iter().copied().zip(&found)).await?;
             for (one, found) in arrived.iter().zip(found) {
                 match found {
                     Some(found) => {
-                        closing.of_delivery(one.event, &found);
+                        closing.of_delivery(one.event, &found, &addresses);
                         reports.push(report(one, &found));
                     }
                     None => {
@@ -194,7 +197,7 @@ impl Applier {
         account: &str,
         mut found: impl Iterator<Item = (&'a Arrived<'a>, &'a Option<Reported>)>,
     ) -> Result<Vec<(TenantId, TenantKeys)>> {
-        if !found.any(|(one, found)| found.is_none() && one.event.closes.is_some() && one.address.is_some()) {
+        if !found.any(|(one, found)| found.is_none() && one.event.closes.is_some()) {
             return Ok(Vec::new());
         }
         let mut tenants = Vec::new();
@@ -202,6 +205,16 @@ impl Applier {
             tenants.push((tenant, self.ledger.tenant_keys(tenant).await?));
         }
         Ok(tenants)
+    }
+
+    /// The addresses of deliveries whose reports ask for their gates to be closed.
+    async fn addresses_to_close<'a>(
+        &self,
+        found: impl Iterator<Item = (&'a Arrived<'a>, &'a Option<Reported>)>,
+    ) -> Result<HashMap<(CampaignId, i64), AddressHash>> {
+        let asking = found.filter(|(one, _)| one.event.closes.is_some()).filter_map(|(_, found)| *found);
+        let asking: Vec<_> = asking.map(|found| (found.campaign, found.seq)).collect();
+        if asking.is_empty() { Ok(HashMap::new()) } else { self.ledger.addresses(&asking).await }
     }
 
     fn orphan(&self, one: &Arrived<'_>) -> Orphan {
@@ -212,7 +225,7 @@ impl Applier {
             at_ms: one.at_ms(),
             proves_acceptance: one.event.proves_acceptance,
             traces: one.event.traces.clone(),
-            address: one.address.as_deref().map(|address| self.master.orphan_hash(address)),
+            address: one.address().map(|address| self.master.orphan_hash(&address)),
             arrived_at_ms: one.callback.arrived_at_ms,
         }
     }
@@ -243,7 +256,8 @@ fn report(one: &Arrived<'_>, found: &Reported) -> Report {
         seq: found.seq,
         kind: one.event.kind,
         at_ms: one.at_ms(),
-        proves_acceptance: one.event.proves_acceptance,
+        // What is accepted stays so.
+        proves_acceptance: one.event.proves_acceptance && !found.is_accepted,
         provider_id: one.event.traces.provider_id.clone(),
     }
 }
@@ -253,18 +267,19 @@ fn report(one: &Arrived<'_>, found: &Reported) -> Report {
 struct Closing(BTreeMap<(TenantId, Channel, StopReason), HashSet<AddressHash>>);
 
 impl Closing {
-    fn of_delivery(&mut self, event: &Event, found: &Reported) {
+    fn of_delivery(&mut self, event: &Event, found: &Reported, addresses: &HashMap<(CampaignId, i64), AddressHash>) {
         // Of an erased person there is no address, and nothing is sent to them.
-        if let (Some(reason), Some(address)) = (event.closes, found.address) {
-            self.add(found.tenant, found.channel, reason, address);
+        if let (Some(reason), Some(address)) = (event.closes, addresses.get(&(found.campaign, found.seq))) {
+            self.add(found.tenant, found.channel, reason, *address);
         }
     }
 
     /// What a report says about an address holds even where its message is not known: too much closed harms nobody.
     fn of_nobodys(&mut self, one: &Arrived<'_>, tenants: &[(TenantId, TenantKeys)]) {
-        let (Some(reason), Some(address)) = (one.event.closes, &one.address) else { return };
+        let Some(reason) = one.event.closes else { return };
+        let Some(address) = one.address() else { return };
         for (tenant, keys) in tenants {
-            self.add(*tenant, one.channel, reason, keys.address_hash(one.channel, address));
+            self.add(*tenant, one.channel, reason, keys.address_hash(one.channel, &address));
         }
     }
 

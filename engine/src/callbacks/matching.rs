@@ -4,7 +4,7 @@
 //! An address alone never leads to a delivery. And only deliveries of campaigns that the account itself sends are found:
 //! who can call in the name of one account changes nothing that another has sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use dispatch_schemas::{
     address::{EmailAddress, PhoneNumber},
@@ -14,16 +14,16 @@ use dispatch_schemas::{
 use dispatch_workers::{
     message::SendKey,
     providers::callbacks::Traces,
-    sealing::{SendKeys, TenantKeys},
+    sealing::{AddressHash, SendKeys, TenantKeys},
 };
 
-use crate::ledger::{Ledger, Reported, Result};
+use crate::ledger::{Ledger, Member, Reported, Result};
 
 /// A report that looks for its delivery.
 pub(super) struct Search<'a> {
     /// What it says about it.
     pub(super) traces: &'a Traces,
-    /// Its address in the form contacts have, where it is one.
+    /// The address it is about, as its provider writes it.
     pub(super) address: Option<&'a str>,
 }
 
@@ -47,34 +47,58 @@ pub(super) async fn find(
     };
     let by_request = match requests.len() {
         0 => HashMap::new(),
-        _ => ledger.reported_in(account, &requests.into_iter().collect::<Vec<_>>()).await?,
+        _ => ledger.members(account, &requests.into_iter().collect::<Vec<_>>()).await?,
     };
-    let mut keys: HashMap<TenantId, TenantKeys> = HashMap::new();
-    for member in by_request.values().filter_map(|members| members.first()) {
-        if let std::collections::hash_map::Entry::Vacant(place) = keys.entry(member.tenant) {
-            place.insert(ledger.tenant_keys(member.tenant).await?);
-        }
-    }
-    Ok(searches
+    let members = |search: &Search<'_>| by_request.get(&search.traces.request_key?);
+    let mut found: Vec<Option<Reported>> = searches
         .iter()
         .map(|search| match own(search) {
-            Some(number) => by_number.get(&number).cloned(),
-            None => member(by_request.get(&search.traces.request_key?)?, search, &keys),
+            Some(number) => by_number.get(&number).copied(),
+            None => by_id(members(search)?, search.traces.provider_id.as_deref()?),
         })
-        .collect())
+        .collect();
+    // Where the answer was lost, nobody knows the provider's ids.
+    let missed = |(search, found): &(&Search<'_>, &Option<Reported>)| found.is_none() && own(search).is_none();
+    let lost: HashSet<(CampaignId, i64)> = searches
+        .iter()
+        .zip(&found)
+        .filter(missed)
+        .filter_map(|(search, _)| members(search))
+        .flatten()
+        .map(|member| (member.delivery.campaign, member.delivery.seq))
+        .collect();
+    if !lost.is_empty() {
+        let addresses = ledger.addresses(&lost.into_iter().collect::<Vec<_>>()).await?;
+        let mut keys: HashMap<TenantId, TenantKeys> = HashMap::new();
+        for member in by_request.values().filter_map(|members| members.first()) {
+            if let Entry::Vacant(place) = keys.entry(member.delivery.tenant) {
+                place.insert(ledger.tenant_keys(member.delivery.tenant).await?);
+            }
+        }
+        for (search, found) in searches.iter().zip(&mut found) {
+            if found.is_none() && own(search).is_none() {
+                *found = members(search).and_then(|members| by_address(members, search.address?, &keys, &addresses));
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// The member of a request that a report is about.
-fn member(members: &[Reported], search: &Search<'_>, keys: &HashMap<TenantId, TenantKeys>) -> Option<Reported> {
-    if let Some(id) = &search.traces.provider_id
-        && let Some(member) = members.iter().find(|member| member.provider_id.as_ref() == Some(id))
-    {
-        return Some(member.clone());
-    }
-    let first = members.first()?;
-    let hash = keys.get(&first.tenant)?.address_hash(first.channel, search.address?);
-    // An address is in a request once, so with its key it names one delivery.
-    members.iter().find(|member| member.address == Some(hash)).cloned()
+fn by_id(members: &[Member], id: &str) -> Option<Reported> {
+    members.iter().find(|member| member.provider_id.as_deref() == Some(id)).map(|member| member.delivery)
+}
+
+/// An address is in a request once, so with its key it names one delivery.
+fn by_address(
+    members: &[Member],
+    address: &str,
+    keys: &HashMap<TenantId, TenantKeys>,
+    addresses: &HashMap<(CampaignId, i64), AddressHash>,
+) -> Option<Reported> {
+    let first = members.first()?.delivery;
+    let hash = keys.get(&first.tenant)?.address_hash(first.channel, &normal(first.channel, address)?);
+    let is_it = |delivery: &Reported| addresses.get(&(delivery.campaign, delivery.seq)) == Some(&hash);
+    members.iter().map(|member| member.delivery).find(is_it)
 }
 
 /// An address as contacts have it; `None` when it cannot be one.

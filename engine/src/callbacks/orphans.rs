@@ -88,7 +88,7 @@ fn report(orphan: &Orphan, found: &Reported) -> Report {
         seq: found.seq,
         kind: orphan.kind,
         at_ms: orphan.at_ms,
-        proves_acceptance: orphan.proves_acceptance,
+        proves_acceptance: orphan.proves_acceptance && !found.is_accepted,
         provider_id: orphan.traces.provider_id.clone(),
     }
 }

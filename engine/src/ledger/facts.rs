@@ -31,7 +31,7 @@ pub const ORPHANS_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 pub const ORPHAN_LOOKS_MS: [i64; 2] = [10 * 60_000, 24 * 3_600_000];
 
 /// A delivery as reports are matched with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reported {
     /// Whose.
     pub tenant: TenantId,
@@ -41,8 +41,15 @@ pub struct Reported {
     pub seq: i64,
     /// The campaign's channel.
     pub channel: Channel,
-    /// The keyed hash of its address; none once the person was erased.
-    pub address: Option<AddressHash>,
+    /// Whether it is known to be taken over.
+    pub is_accepted: bool,
+}
+
+/// A delivery in a request that has one key for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Which.
+    pub delivery: Reported,
     /// The provider's id for it, where its answer had one.
     pub provider_id: Option<String>,
 }
@@ -60,7 +67,7 @@ pub struct Report {
     pub kind: FactKind,
     /// When it happened, milliseconds since 1970.
     pub at_ms: i64,
-    /// Whether it proves that the provider took the message over.
+    /// Whether it proves that the provider took the message over, which was not known before.
     pub proves_acceptance: bool,
     /// The provider's id for the message, if it says.
     pub provider_id: Option<String>,
@@ -121,7 +128,10 @@ pub trait FactBook: Send + Sync + 'static {
     ) -> Result<HashMap<(CampaignId, i64), Reported>>;
 
     /// The deliveries of the requests with these keys, of campaigns that this account sends.
-    async fn reported_in(&self, account: &str, requests: &[SendKey]) -> Result<HashMap<SendKey, Vec<Reported>>>;
+    async fn members(&self, account: &str, requests: &[SendKey]) -> Result<HashMap<SendKey, Vec<Member>>>;
+
+    /// The keyed hashes of these deliveries' addresses; none of a person who was erased.
+    async fn addresses(&self, deliveries: &[(CampaignId, i64)]) -> Result<HashMap<(CampaignId, i64), AddressHash>>;
 
     /// The tenants with a campaign that this account sends.
     async fn tenants_of(&self, account: &str) -> Result<Vec<TenantId>>;
@@ -145,6 +155,19 @@ pub(super) const FORGOTTEN_MAX: i64 = 10_000;
 
 /// The facts of a delivery's reports, by campaign, number and kind.
 pub(super) type Gathered = BTreeMap<(CampaignId, i64, FactKind), Fact>;
+
+/// Deliveries by campaign, each campaign's ascending and once.
+pub(super) fn by_campaign(deliveries: impl IntoIterator<Item = (CampaignId, i64)>) -> BTreeMap<CampaignId, Vec<i64>> {
+    let mut by_campaign: BTreeMap<CampaignId, Vec<i64>> = BTreeMap::new();
+    for (campaign, seq) in deliveries {
+        by_campaign.entry(campaign).or_default().push(seq);
+    }
+    for seqs in by_campaign.values_mut() {
+        seqs.sort_unstable();
+        seqs.dedup();
+    }
+    by_campaign
+}
 
 /// Gathers reports into facts.
 pub(super) fn gathered<'a>(reports: impl Iterator<Item = &'a Report>) -> Gathered {

@@ -28,7 +28,7 @@ mod verdicts;
 pub use epochs::{Doubted, Epoch, Epochs, Quarantine, Release};
 pub use error::{LedgerError, Result};
 pub use facts::{
-    Applied, FactBook, ORPHAN_LOOKS_MS, ORPHANS_KEPT_MS, Orphan, REPORTS_SEEN_MS, Report, Reported, Revisited,
+    Applied, FactBook, Member, ORPHAN_LOOKS_MS, ORPHANS_KEPT_MS, Orphan, REPORTS_SEEN_MS, Report, Reported, Revisited,
 };
 pub use operations::{Campaigns, Gates, Imports, Ledger, Lists, Messages, Templates, Tenants};
 pub use operator_limits::{LimitTarget, OperatorLimit, OperatorLimits};

@@ -27,12 +27,11 @@ CREATE TABLE fact_tally (
     PRIMARY KEY (campaign_id, shard, kind)
 ) WITH (fillfactor = 50);
 
--- The reports that were applied, so that each is applied once.
+-- The reports that were applied, so that each is applied once. Ids begin with the time of their report.
 CREATE TABLE report_seen (
     id bytea PRIMARY KEY,
     seen_at_ms bigint NOT NULL
 );
-CREATE INDEX report_seen_by_age ON report_seen USING brin (seen_at_ms);
 
 -- Reports about messages that are not known, without any address in the clear. They are looked at again twice.
 CREATE TABLE orphan (

@@ -21,12 +21,11 @@ CREATE TABLE fact_tally (
     PRIMARY KEY (campaign_id, kind)
 ) STRICT, WITHOUT ROWID;
 
--- The reports that were applied, so that each is applied once.
+-- The reports that were applied, so that each is applied once. Ids begin with the time of their report.
 CREATE TABLE report_seen (
     id BLOB PRIMARY KEY,
     seen_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX report_seen_by_age ON report_seen (seen_at_ms);
 
 -- Reports about messages that are not known, without any address in the clear. They are looked at again twice.
 CREATE TABLE orphan (

@@ -199,13 +199,19 @@ pub(crate) async fn a_delivery_is_found_for_the_account_that_sends_it_only(fixtu
     let found = world.ledger.reported(ACCOUNT, &asked).await.unwrap();
     assert_eq!(found.len(), 2);
     let second = &found[&(sending.id, 1)];
-    assert_eq!((second.tenant, second.seq, second.address), (world.tenant, 1, Some(world.email(&address(1)))));
+    assert_eq!((second.tenant, second.seq, second.is_accepted), (world.tenant, 1, false));
+    assert_eq!(world.ledger.addresses(&asked).await.unwrap()[&(sending.id, 1)], world.email(&address(1)));
+    let claimed = sending.claim_all(&[0]).await;
+    sending.record_all(claimed, &[0], &accepted()).await;
+    let found = world.ledger.reported(ACCOUNT, &asked).await.unwrap();
+    assert_eq!([0, 1].map(|seq| found[&(sending.id, seq)].is_accepted), [true, false]);
     assert!(world.ledger.reported("another", &asked).await.unwrap().is_empty());
     assert_eq!(world.ledger.tenants_of(ACCOUNT).await.unwrap(), [world.tenant]);
     assert!(world.ledger.tenants_of("another").await.unwrap().is_empty());
     world.ledger.erase(world.tenant, &[(sending.plan.channel, world.email(&address(1)))]).await.unwrap();
-    let found = world.ledger.reported(ACCOUNT, &asked).await.unwrap();
-    assert_eq!(found[&(sending.id, 1)].address, None, "of an erased person there is no address");
+    assert_eq!(world.ledger.reported(ACCOUNT, &asked).await.unwrap().len(), 2);
+    let addresses = world.ledger.addresses(&asked).await.unwrap();
+    assert_eq!(addresses.len(), 1, "of an erased person there is no address");
 }
 
 pub(crate) async fn the_members_of_a_request_are_found_by_its_key(fixture: &dyn Fixture) {
@@ -217,13 +223,13 @@ pub(crate) async fn the_members_of_a_request_are_found_by_its_key(fixture: &dyn 
     let attempt = claimed.attempt.unwrap();
     sending.record_all(attempt, &[0, 1, 3], &super::sending::unknown(world.now_ms())).await;
     let key = SendKeys::batch_key(token);
-    let members = |found: std::collections::HashMap<SendKey, Vec<dispatch_engine::ledger::Reported>>| {
-        let mut seqs: Vec<i64> = found.values().flatten().map(|member| member.seq).collect();
+    let members = |found: std::collections::HashMap<SendKey, Vec<dispatch_engine::ledger::Member>>| {
+        let mut seqs: Vec<i64> = found.values().flatten().map(|member| member.delivery.seq).collect();
         seqs.sort_unstable();
         seqs
     };
     let find =
-        async |account: &'static str, keys: &[SendKey]| members(world.ledger.reported_in(account, keys).await.unwrap());
+        async |account: &'static str, keys: &[SendKey]| members(world.ledger.members(account, keys).await.unwrap());
     assert_eq!(find(ACCOUNT, &[key, SendKey([9; 16])]).await, [0, 1, 3]);
     assert_eq!(find("another", &[key]).await, [0_i64; 0]);
     // The request is asked again under its first key.

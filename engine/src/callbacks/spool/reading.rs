@@ -17,8 +17,9 @@ use tokio::{
 use super::{Callback, End, NONE_WAITS, Shared, writing::Step};
 use crate::segments::{Places, frame::Frames};
 
-/// Bytes read at a time; several times the largest record.
-const READ_BYTES: u64 = 4 << 20;
+/// Bytes read at a time: more than the largest record, and no more than that, because what is read is held twice over
+/// while it is applied.
+const READ_BYTES: u64 = 5 << 18;
 
 /// Callbacks in the order they came.
 #[derive(Debug, Default)]

@@ -68,10 +68,11 @@ fn email(account: &str, fields: &Fields<'_>, events: &mut Events) {
     // Its `id` is the webhook's.
     let parts = ["message-id", "email", "ts_epoch", "ts_event", "link", "reason"].map(|name| fields.text(name));
     let parts: Vec<&str> = std::iter::once(&*event).chain(parts.iter().map(|part| &**part)).collect();
+    let at_ms = fields.number("ts_epoch").map(milliseconds).or_else(|| fields.seconds("ts_event"));
     events.events.push(Event {
-        id: event_id(account, &parts),
+        id: event_id(account, at_ms, &parts),
         kind,
-        at_ms: fields.number("ts_epoch").map(milliseconds).or_else(|| fields.seconds("ts_event")),
+        at_ms,
         proves_acceptance: kind != FactKind::Other,
         closes,
         traces: Traces {
@@ -117,11 +118,12 @@ fn sms(account: &str, fields: &Fields<'_>, events: &mut Events) {
     };
     let parts = ["messageId", "to", "date"].map(|name| fields.text(name));
     let parts: Vec<&str> = std::iter::once(&*status).chain(parts.iter().map(|part| &**part)).collect();
+    // `date` is in a time zone of the account's.
+    let at_ms = fields.seconds("ts_event");
     events.events.push(Event {
-        id: event_id(account, &parts),
+        id: event_id(account, at_ms, &parts),
         kind,
-        // `date` is in a time zone of the account's.
-        at_ms: fields.seconds("ts_event"),
+        at_ms,
         proves_acceptance: kind != FactKind::Other,
         closes,
         traces: Traces { key: tag(fields), request_key: None, provider_id: fields.id("messageId") },

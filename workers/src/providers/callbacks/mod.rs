@@ -18,6 +18,7 @@ use secrecy::SecretString;
 
 pub(super) use bearer::Bearer;
 pub use count::events_in;
+pub use fields::first_id_at;
 pub(super) use fields::{Fields, event_id};
 pub(super) use signed::{SignedBody, SignedWithTime};
 

@@ -74,12 +74,13 @@ fn report(account: &str, fields: &Fields<'_>, status: &Fields<'_>, events: &mut 
         (_, true) => Some(StopReason::Unsubscribed),
         _ => None,
     };
-    let verdict = Status::deserialize(Value::Object(status.0.clone())).map(Status::verdict);
+    let verdict = Status::deserialize(status.0).map(Status::verdict);
     let parts = ["messageId", "doneAt"].map(|name| fields.text(name));
+    let at_ms = time(&parts[1]);
     events.events.push(Event {
-        id: event_id(account, &[&parts[0], &id.to_string(), &error.to_string(), &parts[1]]),
+        id: event_id(account, at_ms, &[&parts[0], &id.to_string(), &error.to_string(), &parts[1]]),
         kind,
-        at_ms: time(&fields.text("doneAt")),
+        at_ms,
         // As the same status in an answer.
         proves_acceptance: matches!(verdict, Ok(Verdict::Accepted { .. })),
         closes,
@@ -95,10 +96,11 @@ fn inbound(account: &str, fields: &Fields<'_>, events: &mut Events) {
         events.not_kept += 1;
         return;
     }
+    let at_ms = time(&fields.text("receivedAt"));
     events.events.push(Event {
-        id: event_id(account, &["inbound", &fields.text("messageId"), &fields.text("receivedAt")]),
+        id: event_id(account, at_ms, &["inbound", &fields.text("messageId"), &fields.text("receivedAt")]),
         kind: FactKind::Unsubscribed,
-        at_ms: time(&fields.text("receivedAt")),
+        at_ms,
         proves_acceptance: false,
         closes: Some(StopReason::Unsubscribed),
         traces: Traces::default(),

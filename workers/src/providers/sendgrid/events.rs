@@ -55,10 +55,11 @@ fn event(account: &str, fields: &Map<String, Value>, events: &mut Events) {
     };
     let own = fields.text("sg_event_id");
     let whole = if own.is_empty() { fields.whole() } else { String::new() };
+    let at_ms = fields.seconds("timestamp");
     events.events.push(Event {
-        id: event_id(account, &[&own, &whole]),
+        id: event_id(account, at_ms, &[&own, &whole]),
         kind,
-        at_ms: fields.seconds("timestamp"),
+        at_ms,
         proves_acceptance: kind != FactKind::Other,
         closes,
         traces: Traces { key: fields.key("k"), request_key: None, provider_id: fields.id("sg_message_id") },

@@ -1,264 +1,39 @@
-//! What providers report: matching, applying, forgetting. Each is a statement for a whole batch.
+//! Applying reports: each once, in one transaction with what it changes.
 //!
 //! Rows are locked in the order reports, facts, deliveries, attempts, counts, and among themselves by their keys, so
 //! that processes that apply side by side, and workers that record, cannot wait for each other in a circle.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use async_trait::async_trait;
 use dispatch_schemas::{
-    facts::{Fact, Facts},
-    ids::{CampaignId, TenantId},
+    ids::CampaignId,
     states::{DeliveryState, FactKind, Lane},
 };
-use dispatch_workers::{
-    message::SendKey,
-    providers::callbacks::{EventId, Traces},
-    sealing::AddressHash,
-};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use dispatch_workers::providers::callbacks::EventId;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::{
-    PostgresLedger,
-    claims::record::forget_messages,
-    deliveries::{Kept, Numbers, among, beside},
-    rows,
-    tally::{Moves, SHARDS},
+    super::{
+        PostgresLedger,
+        claims::record::forget_messages,
+        deliveries::{Kept, Numbers, among, beside},
+        rows,
+        tally::{Moves, SHARDS},
+    },
+    bytes, event_id,
 };
 use crate::ledger::{
-    Applied, FactBook, LedgerError, Orphan, Report, Reported, Result, Revisited, columns,
-    facts::{CALLBACK, FORGOTTEN_MAX, Gathered, ORPHAN_LOOKS_MS, gathered, proven},
+    Applied, Orphan, Report, Result,
+    facts::{CALLBACK, Gathered, ORPHAN_LOOKS_MS, gathered, proven},
 };
 
-/// The columns a delivery is matched by; `k` is its contact, `c` its campaign.
-const REPORTED: &str = "c.tenant_id, c.channel, d.campaign_id, d.seq, d.provider_id,
-    CASE c.channel WHEN 'email' THEN k.email_hash ELSE k.phone_hash END AS address_hash";
-
-#[async_trait]
-impl FactBook for PostgresLedger {
-    async fn unseen(&self, ids: &[EventId]) -> Result<HashSet<EventId>> {
-        let seen = sqlx::query("SELECT id FROM report_seen WHERE id = ANY($1)")
-            .bind(bytes(ids.iter()))
-            .fetch_all(&self.engine)
-            .await?;
-        let mut unseen: HashSet<EventId> = ids.iter().copied().collect();
-        for row in &seen {
-            unseen.remove(&event_id(row.try_get(0)?)?);
-        }
-        Ok(unseen)
-    }
-
-    async fn reported(
-        &self,
-        account: &str,
-        deliveries: &[(CampaignId, i64)],
-    ) -> Result<HashMap<(CampaignId, i64), Reported>> {
-        let (mut months, mut campaigns, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
-        for (campaign, seq) in deliveries {
-            // Of a campaign that is gone nothing is known.
-            let Some(kept) = self.find_kept(*campaign).await? else { continue };
-            months.push(kept.month);
-            campaigns.push(campaign.0);
-            seqs.push(*seq);
-        }
-        let sql = format!(
-            "SELECT {REPORTED} FROM unnest($1::bigint[], $2::bigint[], $4::integer[]) j(campaign_id, seq, month)
-                 JOIN delivery d ON d.month = j.month AND d.campaign_id = j.campaign_id AND d.seq = j.seq
-                 JOIN campaign c ON c.id = j.campaign_id AND c.account = $3
-                 LEFT JOIN contact k ON k.id = d.contact_id"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(campaigns)
-            .bind(seqs)
-            .bind(account)
-            .bind(months)
-            .fetch_all(&self.engine)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let found = reported(row)?;
-                Ok(((found.campaign, found.seq), found))
-            })
-            .collect()
-    }
-
-    async fn reported_in(&self, account: &str, requests: &[SendKey]) -> Result<HashMap<SendKey, Vec<Reported>>> {
-        let keys: Vec<Vec<u8>> = requests.iter().map(|key| key.0.to_vec()).collect();
-        let rows = sqlx::query("SELECT request_key, campaign_id, ranges FROM attempt WHERE request_key = ANY($1)")
-            .bind(keys)
-            .fetch_all(&self.engine)
-            .await?;
-        // By number, so that each delivery is found by its whole key.
-        let mut members = Vec::new();
-        for row in &rows {
-            let (key, campaign) =
-                (SendKey(event_id(row.try_get("request_key")?)?), CampaignId(row.try_get("campaign_id")?));
-            let seqs = columns::numbers(row.try_get("ranges")?)?;
-            members.extend(seqs.into_iter().map(|seq| (key, (campaign, seq))));
-        }
-        let numbers: Vec<(CampaignId, i64)> = members.iter().map(|(_, number)| *number).collect();
-        let deliveries = self.reported(account, &numbers).await?;
-        let mut found: HashMap<SendKey, Vec<Reported>> = HashMap::new();
-        for (key, number) in members {
-            found.entry(key).or_default().extend(deliveries.get(&number).cloned());
-        }
-        found.retain(|_, members| !members.is_empty());
-        Ok(found)
-    }
-
-    async fn tenants_of(&self, account: &str) -> Result<Vec<TenantId>> {
-        let rows = sqlx::query("SELECT DISTINCT tenant_id FROM campaign WHERE account = $1 ORDER BY tenant_id")
-            .bind(account)
-            .fetch_all(&self.engine)
-            .await?;
-        rows.iter().map(|row| Ok(TenantId(row.try_get(0)?))).collect()
-    }
-
-    async fn apply(&self, reports: &[Report], orphans: &[Orphan], now_ms: i64) -> Result<Applied> {
-        self.repeatable("apply_reports", || async {
-            let mut transaction = self.engine.begin().await?;
-            let new = see(&mut transaction, reports, orphans, now_ms).await?;
-            let applied = self.apply_new(&mut transaction, (reports, orphans), new, now_ms).await?;
-            transaction.commit().await?;
-            Ok(applied)
-        })
-        .await
-    }
-
-    async fn orphans_due(&self, now_ms: i64, limit: u32) -> Result<Vec<Orphan>> {
-        let rows = sqlx::query("SELECT * FROM orphan WHERE look_at_ms <= $1 ORDER BY look_at_ms LIMIT $2")
-            .bind(now_ms)
-            .bind(i64::from(limit))
-            .fetch_all(&self.engine)
-            .await?;
-        rows.iter().map(orphan).collect()
-    }
-
-    async fn revisit(&self, orphans: &Revisited, now_ms: i64) -> Result<()> {
-        self.repeatable("revisit_orphans", || async {
-            let mut transaction = self.engine.begin().await?;
-            // Whoever removes an orphan applies its report: another process may have found it too.
-            let found = sqlx::query("DELETE FROM orphan WHERE id = ANY($1) RETURNING id")
-                .bind(bytes(orphans.found.iter().map(|report| &report.id)))
-                .fetch_all(&mut *transaction)
-                .await?;
-            let ours: HashSet<EventId> = found.iter().map(|row| event_id(row.try_get(0)?)).collect::<Result<_>>()?;
-            let reports = orphans.found.iter().filter(|report| ours.contains(&report.id));
-            self.add(&mut transaction, reports, now_ms).await?;
-            let (ids, looks): (Vec<Vec<u8>>, Vec<Option<i64>>) =
-                orphans.missed.iter().map(|(id, look_at_ms)| (id.to_vec(), *look_at_ms)).unzip();
-            sqlx::query(
-                "UPDATE orphan o SET look_at_ms = m.look_at_ms FROM unnest($1::bytea[], $2::bigint[]) m(id, look_at_ms)
-                  WHERE o.id = m.id",
-            )
-            .bind(ids)
-            .bind(looks)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn forget_reports(&self, seen_before_ms: i64, arrived_before_ms: i64) -> Result<u64> {
-        let mut forgotten = 0;
-        for (sql, before_ms) in [
-            (
-                "DELETE FROM report_seen WHERE id = ANY(ARRAY(
-                     SELECT id FROM report_seen WHERE seen_at_ms < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
-                seen_before_ms,
-            ),
-            (
-                "DELETE FROM orphan WHERE id = ANY(ARRAY(
-                     SELECT id FROM orphan WHERE arrived_at_ms < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
-                arrived_before_ms,
-            ),
-        ] {
-            let done = sqlx::query(sql).bind(before_ms).bind(FORGOTTEN_MAX).execute(&self.engine).await?;
-            forgotten += done.rows_affected();
-        }
-        Ok(forgotten)
-    }
-}
-
-/// The facts of a campaign's deliveries, by number.
-pub(super) async fn facts_of(
-    conn: &mut PgConnection,
-    campaign: CampaignId,
-    seqs: &[i64],
-) -> Result<HashMap<i64, Facts>> {
-    let found = sqlx::query(
-        "SELECT f.seq, f.kind, f.first_at_ms, f.last_at_ms, f.reports FROM fact f
-          WHERE f.month = (SELECT month FROM campaign WHERE id = $1) AND f.campaign_id = $1 AND f.seq = ANY($2)",
-    )
-    .bind(campaign.0)
-    .bind(seqs)
-    .fetch_all(conn)
-    .await?;
-    let mut facts: HashMap<i64, Facts> = HashMap::new();
-    for row in &found {
-        let fact = Fact {
-            first_at_ms: row.try_get("first_at_ms")?,
-            last_at_ms: row.try_get("last_at_ms")?,
-            reports: rows::count(row, "reports")?,
-        };
-        facts.entry(row.try_get("seq")?).or_default().add(rows::word(row, "kind")?, fact);
-    }
-    Ok(facts)
-}
-
-/// How many of a campaign's deliveries have a fact of each kind.
-pub(super) async fn counts(conn: &mut PgConnection, campaign: CampaignId) -> Result<BTreeMap<String, u64>> {
-    let found = sqlx::query(
-        "SELECT kind, sum(deliveries)::bigint AS deliveries FROM fact_tally WHERE campaign_id = $1 GROUP BY kind",
-    )
-    .bind(campaign.0)
-    .fetch_all(conn)
-    .await?;
-    found.iter().map(|row| Ok((row.try_get("kind")?, rows::count(row, "deliveries")?))).collect()
-}
-
-fn event_id(bytes: &[u8]) -> Result<EventId> {
-    bytes.try_into().map_err(|_| LedgerError::Corrupt("an id or key of 16 bytes"))
-}
-
-fn bytes<'a>(ids: impl Iterator<Item = &'a EventId>) -> Vec<Vec<u8>> {
-    ids.map(|id| id.to_vec()).collect()
-}
-
-fn reported(row: &PgRow) -> Result<Reported> {
-    let address: Option<&[u8]> = row.try_get("address_hash")?;
-    Ok(Reported {
-        tenant: TenantId(row.try_get("tenant_id")?),
-        campaign: CampaignId(row.try_get("campaign_id")?),
-        seq: row.try_get("seq")?,
-        channel: rows::word(row, "channel")?,
-        address: address.map(|hash| event_id(hash).map(AddressHash)).transpose()?,
-        provider_id: row.try_get("provider_id")?,
-    })
-}
-
-fn orphan(row: &PgRow) -> Result<Orphan> {
-    let bytes = |column| row.try_get::<Option<&[u8]>, _>(column)?.map(event_id).transpose();
-    Ok(Orphan {
-        id: event_id(row.try_get("id")?)?,
-        account: row.try_get("account")?,
-        kind: rows::word(row, "kind")?,
-        at_ms: row.try_get("at_ms")?,
-        proves_acceptance: row.try_get("proves_acceptance")?,
-        traces: Traces {
-            key: bytes("send_key")?.map(SendKey),
-            request_key: bytes("request_key")?.map(SendKey),
-            provider_id: row.try_get("provider_id")?,
-        },
-        address: bytes("address_hash")?,
-        arrived_at_ms: row.try_get("arrived_at_ms")?,
-    })
-}
-
 /// Marks all as seen; returns those that were not.
-async fn see(conn: &mut PgConnection, reports: &[Report], orphans: &[Orphan], now_ms: i64) -> Result<HashSet<EventId>> {
+pub(super) async fn see(
+    conn: &mut PgConnection,
+    reports: &[Report],
+    orphans: &[Orphan],
+    now_ms: i64,
+) -> Result<HashSet<EventId>> {
     let mut ids: Vec<&EventId> =
         reports.iter().map(|report| &report.id).chain(orphans.iter().map(|orphan| &orphan.id)).collect();
     ids.sort_unstable();
@@ -275,7 +50,7 @@ async fn see(conn: &mut PgConnection, reports: &[Report], orphans: &[Orphan], no
 }
 
 impl PostgresLedger {
-    async fn apply_new(
+    pub(super) async fn apply_new(
         &self,
         conn: &mut PgConnection,
         (reports, orphans): (&[Report], &[Orphan]),
@@ -293,7 +68,7 @@ impl PostgresLedger {
     }
 
     /// Adds the facts of reports, and T13 where one proves it.
-    async fn add<'a>(
+    pub(super) async fn add<'a>(
         &self,
         conn: &mut PgConnection,
         reports: impl Iterator<Item = &'a Report> + Clone,
