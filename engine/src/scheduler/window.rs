@@ -56,6 +56,8 @@ struct Cursor {
     next: i64,
     /// Nothing below this number was ready at the last look back.
     low: i64,
+    /// How many recipients had been found when nothing was ready from `next` on.
+    passed: Option<u64>,
     /// How far its deliveries were when they last moved.
     moved: Moved,
     /// Starts over since then.
@@ -73,14 +75,19 @@ struct Moved {
 impl Cursor {
     /// Jobs that must be in the queue or with a worker, by the ledger's counts.
     fn outstanding(&self, campaign: &CampaignBrief) -> usize {
-        let found = campaign.ready + taken(campaign);
-        let unpublished = found.saturating_sub(u64::try_from(self.next).unwrap_or_default());
+        let found = found(campaign);
+        // A cursor that began anew stands behind the last that was ready, and not at the end of what was found.
+        let unpublished = match self.passed == Some(found) {
+            true => 0,
+            false => found.saturating_sub(u64::try_from(self.next).unwrap_or_default()),
+        };
         usize::try_from(campaign.ready.saturating_sub(unpublished)).unwrap_or(usize::MAX)
     }
 
     /// Publishes from the first that can be ready again.
     const fn start_over(&mut self) {
         self.next = self.low;
+        self.passed = None;
     }
 
     /// Starts over when published jobs have not moved for too long: from the low mark, then from the very first, since
@@ -103,9 +110,15 @@ impl Cursor {
     }
 }
 
+/// Recipients that were found so far.
+fn found(campaign: &CampaignBrief) -> u64 {
+    campaign.ready + taken(campaign)
+}
+
 /// A campaign that can take jobs in this fill.
 struct Wanting {
     campaign: CampaignId,
+    found: u64,
     tenant: TenantId,
     channel: Channel,
     lane: Lane,
@@ -221,6 +234,7 @@ impl Window {
         let room = size.saturating_sub(waiting).min(scheduler.queue.room(campaign.channel, campaign.lane));
         Ok((room > 0).then_some(Wanting {
             campaign: campaign.id,
+            found: found(campaign),
             tenant: campaign.tenant,
             channel: campaign.channel,
             lane: campaign.lane,
@@ -254,6 +268,7 @@ impl Window {
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             let cursor = self.cursors.entry(wants.campaign).or_default();
             let mut seqs = scheduler.ledger.ready_from(wants.campaign, cursor.next, limit).await?;
+            cursor.passed = (seqs.len() < room).then_some(wants.found);
             if cursor.next == cursor.low {
                 cursor.low = seqs.first().copied().unwrap_or(cursor.low);
             }
@@ -319,6 +334,20 @@ pub(super) mod tests {
         assert_eq!(cursor(1_000).outstanding(&campaign(5, 0, 995)), 5);
         // A scheduler that has just started does not know what was published before.
         assert_eq!(cursor(0).outstanding(&campaign(400, 0, 600)), 0);
+    }
+
+    #[test]
+    fn what_is_ready_behind_a_cursor_with_nothing_before_it_is_outstanding() {
+        // It began anew when one of 110 was left, and published that one.
+        let mut cursor = Cursor { next: 42, low: 41, passed: Some(110), ..Cursor::default() };
+        let one_left = campaign(1, 0, 109);
+        assert_eq!(cursor.outstanding(&one_left), 1);
+        cursor.watch(&one_left, Duration::ZERO);
+        cursor.watch(&one_left, LOST_AFTER);
+        assert_eq!((cursor.next, cursor.passed), (41, None), "it is published again");
+        // More have been found since, and lie before it.
+        let cursor = Cursor { next: 42, passed: Some(110), ..Cursor::default() };
+        assert_eq!(cursor.outstanding(&campaign(91, 0, 109)), 0);
     }
 
     #[test]
