@@ -57,7 +57,7 @@ fn every_event_of_sendgrid_has_its_meaning() {
 }
 
 #[test]
-fn a_sendgrid_event_is_found_by_our_key_and_named_by_its_own_id() {
+fn a_sendgrid_event_is_found_by_our_key_and_named_by_its_own_id_and_time() {
     let event = |id: &str, time: &str| {
         let body = format!(
             r#"[{{"email":"Anna@example.org","event":"delivered","k":"{KEY}","timestamp":{time},"sg_event_id":"{id}","sg_message_id":"m1.filter-1.0"}}]"#
@@ -68,7 +68,8 @@ fn a_sendgrid_event_is_found_by_our_key_and_named_by_its_own_id() {
     assert_eq!(one.traces.key.unwrap().to_string(), KEY);
     assert_eq!(one.traces.provider_id.as_deref(), Some("m1.filter-1.0"));
     assert_eq!((one.at_ms, one.address.as_deref()), (Some(1_893_456_003_000), Some("Anna@example.org")));
-    assert_eq!(one.id, event("ev-1", "1893456004").id);
+    assert_eq!(one.id, event("ev-1", "1893456003").id);
+    assert_ne!(one.id, event("ev-1", "1893456004").id, "what comes again says the same time again");
     assert_ne!(one.id, event("ev-2", "1893456003").id);
     assert_eq!(event("ev-1", "\"1893456003\"").at_ms, Some(1_893_456_003_000));
     for time in ["null", "\"soon\"", "[]", "1e30"] {
